@@ -1,0 +1,180 @@
+//! From a frame to a verdict, over tables that the caller holds.
+
+use crate::{
+    decide::{Decision, Turn, decide, matches},
+    layout::{Config, Direction, Key, RULES_PER_TARGET, Rule, Target},
+    packet::{Flow, LinkLayer, Packet, Reason, parse},
+};
+
+/// Where rules and their state are: the maps in the kernel, vectors in tests.
+pub trait Tables {
+    /// The set in force.
+    fn config(&self) -> Config;
+    /// Target of an exact host.
+    fn host(&self, key: &Key) -> Option<u32>;
+    /// Target of the longest prefix that holds an address.
+    fn prefix(&self, key: &Key) -> Option<u32>;
+    /// A target.
+    fn target(&self, id: u32) -> Option<&Target>;
+    /// A rule.
+    fn rule(&self, id: u32) -> Option<&Rule>;
+    /// Whether the rule's deadline is still to come.
+    fn in_force(&self, rule: u32) -> bool;
+    /// Takes the next number of the slot's sequence, and says whether the slot's
+    /// previous packet was lost.
+    fn turn(&self, slot: u32) -> (u64, bool);
+    /// Keeps whether the slot's packet was lost, for the next.
+    fn set_lost(&self, slot: u32, lost: bool);
+    /// Counts what a rule did.
+    fn count(&self, slot: u32, size: Size, decision: Decision);
+    /// Counts a frame that could not be read in full.
+    fn count_reason(&self, reason: Reason);
+}
+
+/// How large the skb is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// Packets on the wire: more than one for a super-packet.
+    pub packets: u32,
+    /// Bytes of the frame.
+    pub bytes: u32,
+}
+
+/// What is to happen to a packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// Lose it; the rest is moot.
+    pub drop: bool,
+    /// Bits of the skb mark to set.
+    pub mark: u32,
+    /// Bits of the skb mark to replace.
+    pub mark_mask: u32,
+    /// The DSCP to write.
+    pub dscp: Option<Dscp>,
+}
+
+/// A DSCP, and where it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dscp {
+    /// 0 to 63.
+    pub value: u8,
+    /// Where the IP header starts.
+    pub network_offset: u32,
+    /// 4 or 6.
+    pub version: u8,
+}
+
+impl Verdict {
+    /// Leave it alone.
+    pub const PASS: Self = Self {
+        drop: false,
+        mark: 0,
+        mark_mask: 0,
+        dscp: None,
+    };
+}
+
+/// Runs a frame through the rules: parse, look its far end up, let each rule of
+/// the target decide in order. The first that drops ends it.
+#[inline(always)]
+pub fn run<T: Tables, P: Packet + ?Sized>(
+    tables: &T,
+    packet: &P,
+    size: Size,
+    link: LinkLayer,
+    direction: Direction,
+) -> Verdict {
+    let config = tables.config();
+    let frame = parse(packet, link, direction);
+    let target = match &frame {
+        Ok(flow) => {
+            if let Some(reason) = flow.incomplete {
+                tables.count_reason(reason);
+            }
+            look_up(tables, &config, flow)
+        }
+        Err(reason) => {
+            tables.count_reason(*reason);
+            config.default_target
+        }
+    };
+    // Also the way out for `Config::NO_TARGET`, which is no valid id.
+    let Some(target) = tables.target(target) else {
+        return Verdict::PASS;
+    };
+    let mut verdict = Verdict::PASS;
+    for i in 0..RULES_PER_TARGET {
+        if i >= target.len as usize {
+            break;
+        }
+        let id = target.rules[i];
+        let Some(rule) = tables.rule(id) else {
+            break;
+        };
+        if !matches(rule, frame.as_ref().map_err(|reason| *reason), direction)
+            || !tables.in_force(id)
+        {
+            continue;
+        }
+        let slot = direction.slot(id);
+        let (sequence, lost) = tables.turn(slot);
+        let decision = decide(
+            rule,
+            Turn {
+                sequence,
+                lost,
+                direction,
+            },
+        );
+        if rule.correlation != 0 {
+            tables.set_lost(slot, decision == Decision::Drop);
+        }
+        tables.count(slot, size, decision);
+        match decision {
+            Decision::Pass => {}
+            Decision::Drop => {
+                verdict.drop = true;
+                return verdict;
+            }
+            Decision::Mark => verdict.mark(rule, frame.as_ref().ok()),
+        }
+    }
+    verdict
+}
+
+#[inline(always)]
+fn look_up<T: Tables>(tables: &T, config: &Config, flow: &Flow) -> u32 {
+    let key = Key {
+        set: config.set,
+        address: flow.far,
+    };
+    if config.tables & Config::HOSTS != 0
+        && let Some(target) = tables.host(&key)
+    {
+        return target;
+    }
+    if config.tables & Config::PREFIXES != 0
+        && let Some(target) = tables.prefix(&key)
+    {
+        return target;
+    }
+    config.default_target
+}
+
+impl Verdict {
+    /// A later mark replaces the bits that it names.
+    #[inline(always)]
+    fn mark(&mut self, rule: &Rule, flow: Option<&Flow>) {
+        self.mark = (self.mark & !rule.mark_mask) | (rule.mark & rule.mark_mask);
+        self.mark_mask |= rule.mark_mask;
+        if rule.dscp != Rule::NO_DSCP
+            && let Some(flow) = flow
+        {
+            self.dscp = Some(Dscp {
+                value: (rule.dscp & 0x3f) as u8,
+                network_offset: flow.network_offset,
+                version: flow.version,
+            });
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! Keys and values of the maps.
+//!
+//! A *set* is what one command asks for: rules, and targets that say which
+//! rules hold for which far ends. Two sets fit into the maps; `CONFIG` names the
+//! one in force, so a set is built beside the old one and then replaces it for
+//! every packet at once.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::address::{Address, Network};
+
+/// Rules in one set.
+pub const RULES_PER_SET: u32 = 32;
+/// Rules that one target may name: the faults on one prefix.
+pub const RULES_PER_TARGET: usize = 8;
+/// Targets (distinct lists of rules) in one set.
+pub const TARGETS_PER_SET: u32 = 256;
+/// Port ranges in one filter.
+pub const PORT_RANGES: usize = 16;
+/// Near-end networks in one rule.
+pub const NEAR_NETWORKS: usize = 8;
+/// Sets that the maps hold side by side.
+pub const SETS: u32 = 2;
+/// Rule ids in the maps.
+pub const RULES: u32 = RULES_PER_SET * SETS;
+/// Target ids in the maps.
+pub const TARGETS: u32 = TARGETS_PER_SET * SETS;
+/// Counter and state slots in the maps.
+pub const SLOTS: u32 = RULES * Direction::COUNT;
+
+/// Identifies the layouts in this module; part of the object file, and compared
+/// before it is loaded. FNV-1a over the package version and the sizes.
+pub const ABI: u64 = {
+    let mut hash = fnv1a(0xcbf2_9ce4_8422_2325, env!("CARGO_PKG_VERSION").as_bytes());
+    let sizes = [
+        size_of::<Config>(),
+        size_of::<Key>(),
+        size_of::<Target>(),
+        size_of::<Rule>(),
+        size_of::<State>(),
+        size_of::<Counters>(),
+        size_of::<Owner>(),
+        RULES as usize,
+        TARGETS as usize,
+    ];
+    let mut i = 0;
+    while i < sizes.len() {
+        hash = fnv1a(hash, &(sizes[i] as u64).to_le_bytes());
+        i += 1;
+    }
+    hash
+};
+
+const fn fnv1a(mut hash: u64, bytes: &[u8]) -> u64 {
+    let mut i = 0;
+    while i < bytes.len() {
+        hash = (hash ^ bytes[i] as u64).wrapping_mul(0x0100_0000_01b3);
+        i += 1;
+    }
+    hash
+}
+
+/// Which way a frame goes, seen from the interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum Direction {
+    /// Out of the interface; the far end is the destination.
+    Egress = 0,
+    /// Into the interface; the far end is the source.
+    Ingress = 1,
+}
+
+impl Direction {
+    /// How many directions there are.
+    pub const COUNT: u32 = 2;
+    /// Both, in the order of their numbers.
+    pub const ALL: [Self; 2] = [Self::Egress, Self::Ingress];
+
+    /// The bit of this direction in [`Rule::directions`].
+    #[inline]
+    pub const fn bit(self) -> u32 {
+        1 << self as u32
+    }
+
+    /// The slot of a rule's counters and state in this direction.
+    #[inline]
+    pub const fn slot(self, rule: u32) -> u32 {
+        rule * Self::COUNT + self as u32
+    }
+}
+
+/// What a program needs to know before it looks at a packet. One entry.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Config {
+    /// The set in force: 0 or 1.
+    pub set: u32,
+    /// Whether the set has exact hosts ([`Self::HOSTS`]) or prefixes ([`Self::PREFIXES`]).
+    pub tables: u32,
+    /// The target of every far end that no host and no prefix names, or [`Self::NO_TARGET`].
+    pub default_target: u32,
+}
+
+impl Config {
+    /// Bit of `tables`: the host table has entries.
+    pub const HOSTS: u32 = 1;
+    /// Bit of `tables`: the prefix table has entries.
+    pub const PREFIXES: u32 = 2;
+    /// No rules: the packet passes.
+    pub const NO_TARGET: u32 = u32::MAX;
+}
+
+/// Key of the host table, and data of the prefix table's key (whose length then
+/// counts the 32 bits of `set` too). The value of both is a target id.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
+pub struct Key {
+    /// The set that the entry belongs to.
+    pub set: u32,
+    /// The far end.
+    pub address: Address,
+}
+
+impl Key {
+    /// Bits in front of the address.
+    pub const SET_BITS: u32 = 32;
+}
+
+/// A list of rule ids; their faults add up in this order.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Target {
+    /// How many of `rules` count.
+    pub len: u32,
+    /// Rule ids.
+    pub rules: [u32; RULES_PER_TARGET],
+}
+
+/// An inclusive range of ports, in host byte order.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct PortRange {
+    /// First port.
+    pub first: u16,
+    /// Last port, not below `first`.
+    pub last: u16,
+}
+
+/// Port ranges; no range means any port, and none at all.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Ports {
+    /// How many of `ranges` count.
+    pub len: u32,
+    /// The ranges.
+    pub ranges: [PortRange; PORT_RANGES],
+}
+
+/// One fault and its filters. Never changed by a packet.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Rule {
+    /// What the user called it, for those who read the map: a [`Fault`].
+    pub fault: u32,
+    /// What it does: a [`Model`].
+    pub model: u32,
+    /// [`Direction::bit`]s.
+    pub directions: u32,
+    /// [`Self::EVERY_FRAME`].
+    pub flags: u32,
+    /// Loss probability, as [`crate::random::probability`].
+    pub probability: u64,
+    /// Share of the previous outcome in this one, as [`crate::random::probability`].
+    pub correlation: u64,
+    /// [`Model::Every`]: one packet in so many is lost.
+    pub every: u64,
+    /// Start of the rule's random draws.
+    pub seed: u64,
+    /// [`Model::Mark`]: bits of the skb mark to set.
+    pub mark: u32,
+    /// [`Model::Mark`]: bits of the skb mark to replace.
+    pub mark_mask: u32,
+    /// [`Model::Mark`]: the DSCP to write (RFC 2474, 0 to 63), or [`Self::NO_DSCP`].
+    pub dscp: u32,
+    /// How many of `near` count; none means any near end.
+    pub near_len: u32,
+    /// IP protocols as a bit set, or all zero for any.
+    pub protocols: [u64; 4],
+    /// Ports of the far end.
+    pub far_ports: Ports,
+    /// Ports of the near end.
+    pub near_ports: Ports,
+    /// Networks of the near end.
+    pub near: [Network; NEAR_NETWORKS],
+}
+
+impl Rule {
+    /// Bit of `flags`: takes frames that are not IP too, neighbour discovery
+    /// included. Without it, ARP and ND pass, so that a fault on packets does
+    /// not turn into a fault of address resolution.
+    pub const EVERY_FRAME: u32 = 1;
+    /// `dscp` stays as it is.
+    pub const NO_DSCP: u32 = u32::MAX;
+}
+
+/// What the user asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum Fault {
+    /// `faultctl loss`
+    Loss = 1,
+    /// `faultctl partition`
+    Partition = 2,
+    /// `faultctl down`
+    Down = 3,
+    /// `faultctl mark`
+    Mark = 4,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Loss, Self::Partition, Self::Down, Self::Mark];
+
+    /// The one with this number.
+    pub fn from_number(number: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|fault| *fault as u32 == number)
+    }
+}
+
+/// What the kernel does with a packet that a rule matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum Model {
+    /// Lose it with a probability.
+    Random = 1,
+    /// Lose one in so many.
+    Every = 2,
+    /// Mark it.
+    Mark = 3,
+}
+
+/// What packets change, per slot; shared by all CPUs.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct State {
+    /// Packets that the rule has decided about. Added to atomically, so that no
+    /// two packets share a number.
+    pub sequence: u64,
+    /// Whether the last one was lost. Written without a lock: two CPUs that
+    /// decide at once may both follow the same predecessor, which lowers the
+    /// correlation a little and leaves the loss rate as it is.
+    pub lost: u64,
+}
+
+/// What happened, per slot and CPU. Packets are wire packets: a super-packet
+/// (GSO, GRO) counts its segments. Bytes are frame bytes as the hook sees them,
+/// link-layer header included, the headers of a super-packet once.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Counters {
+    /// Times that the rule matched and decided.
+    pub matched_skbs: u64,
+    /// Packets in them.
+    pub matched_packets: u64,
+    /// Bytes in them.
+    pub matched_bytes: u64,
+    /// Times that the decision was to drop.
+    pub dropped_skbs: u64,
+    /// Packets in them.
+    pub dropped_packets: u64,
+    /// Bytes in them.
+    pub dropped_bytes: u64,
+    /// Super-packets that were dropped whole.
+    pub dropped_super_skbs: u64,
+    /// Packets marked.
+    pub marked_packets: u64,
+}
+
+impl Counters {
+    /// Adds what another CPU counted.
+    pub fn add(&mut self, other: &Self) {
+        let Self {
+            matched_skbs,
+            matched_packets,
+            matched_bytes,
+            dropped_skbs,
+            dropped_packets,
+            dropped_bytes,
+            dropped_super_skbs,
+            marked_packets,
+        } = *other;
+        self.matched_skbs += matched_skbs;
+        self.matched_packets += matched_packets;
+        self.matched_bytes += matched_bytes;
+        self.dropped_skbs += dropped_skbs;
+        self.dropped_packets += dropped_packets;
+        self.dropped_bytes += dropped_bytes;
+        self.dropped_super_skbs += dropped_super_skbs;
+        self.marked_packets += marked_packets;
+    }
+}
+
+/// Who put a program where, for `status` and `clear` of any later process. The
+/// record lives and dies with the program. One entry.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct Owner {
+    /// [`ABI`] of the writer.
+    pub abi: u64,
+    /// When the fault came into force, `CLOCK_BOOTTIME` in nanoseconds.
+    pub since_ns: u64,
+    /// When it is to end, `CLOCK_BOOTTIME` in nanoseconds, or 0: not by time.
+    pub until_ns: u64,
+    /// Start of the process, field 22 of proc(5)'s stat: with `pid`, its identity.
+    pub start_ticks: u64,
+    /// Inode of the network namespace of the interface.
+    pub netns_inode: u64,
+    /// Process that keeps the fault alive, in the initial pid namespace's numbers
+    /// as far as the writer knew them.
+    pub pid: u32,
+    /// The real user, before sudo.
+    pub uid: u32,
+    /// Index of the interface in its namespace.
+    pub ifindex: u32,
+    /// 1 where the writer added the interface's clsact qdisc.
+    pub added_clsact: u32,
+    /// Name of the interface when the fault began, padded with zeros.
+    pub iface: [u8; 16],
+    /// The command line, cut to fit, padded with zeros.
+    pub command: [u8; 256],
+}
+
+/// Key and size of a counter of frames that no rule could be asked about in full.
+pub const REASONS: u32 = crate::packet::Reason::ALL.len() as u32;
+
+#[cfg(feature = "aya")]
+mod pod {
+    use super::{Config, Counters, Key, Owner, Rule, State, Target};
+
+    macro_rules! pod {
+        ($($t:ty),+) => {$(
+            // SAFETY: bytemuck's derive proved that every byte of it is initialised
+            // and that every bit pattern is a value.
+            unsafe impl aya::Pod for $t {}
+        )+};
+    }
+    pod!(Config, Counters, Key, Owner, Rule, State, Target);
+}

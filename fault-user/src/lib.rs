@@ -1,0 +1,1 @@
+//! faultctl as a library.
