@@ -8,8 +8,10 @@ use crate::{
 
 /// Where rules and their state are: the maps in the kernel, vectors in tests.
 pub trait Tables {
-    /// The set in force.
-    fn config(&self) -> Config;
+    /// The set in force: 0 or 1.
+    fn active(&self) -> u32;
+    /// What is known of a set.
+    fn config(&self, set: u32) -> Option<Config>;
     /// Target of an exact host.
     fn host(&self, key: &Key) -> Option<u32>;
     /// Target of the longest prefix that holds an address.
@@ -84,14 +86,17 @@ pub fn run<T: Tables, P: Packet + ?Sized>(
     link: LinkLayer,
     direction: Direction,
 ) -> Verdict {
-    let config = tables.config();
+    let set = tables.active();
+    let Some(config) = tables.config(set) else {
+        return Verdict::PASS;
+    };
     let frame = parse(packet, link, direction);
     let target = match &frame {
         Ok(flow) => {
             if let Some(reason) = flow.incomplete {
                 tables.count_reason(reason);
             }
-            look_up(tables, &config, flow)
+            look_up(tables, set, &config, flow)
         }
         Err(reason) => {
             tables.count_reason(*reason);
@@ -143,9 +148,9 @@ pub fn run<T: Tables, P: Packet + ?Sized>(
 }
 
 #[inline(always)]
-fn look_up<T: Tables>(tables: &T, config: &Config, flow: &Flow) -> u32 {
+fn look_up<T: Tables>(tables: &T, set: u32, config: &Config, flow: &Flow) -> u32 {
     let key = Key {
-        set: config.set,
+        set,
         address: flow.far,
     };
     if config.tables & Config::HOSTS != 0

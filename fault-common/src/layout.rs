@@ -1,9 +1,9 @@
 //! Keys and values of the maps.
 //!
 //! A *set* is what one command asks for: rules, and targets that say which
-//! rules hold for which far ends. Two sets fit into the maps; `CONFIG` names the
-//! one in force, so a set is built beside the old one and then replaces it for
-//! every packet at once.
+//! rules hold for which far ends. Two sets fit into the maps. `ACTIVE` names the
+//! one in force, by a number whose change touches one byte: a set is built beside
+//! the old one and then replaces it for every packet at once.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -89,12 +89,10 @@ impl Direction {
     }
 }
 
-/// What a program needs to know before it looks at a packet. One entry.
+/// What a program needs to know of a set before it looks at a packet. One entry a set.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Config {
-    /// The set in force: 0 or 1.
-    pub set: u32,
     /// Whether the set has exact hosts ([`Self::HOSTS`]) or prefixes ([`Self::PREFIXES`]).
     pub tables: u32,
     /// The target of every far end that no host and no prefix names, or [`Self::NO_TARGET`].
@@ -330,7 +328,7 @@ pub struct Owner {
     pub command: [u8; 256],
 }
 
-/// Key and size of a counter of frames that no rule could be asked about in full.
+/// Counters of frames that could not be read in full.
 pub const REASONS: u32 = crate::packet::Reason::ALL.len() as u32;
 
 #[cfg(feature = "aya")]

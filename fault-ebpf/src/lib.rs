@@ -1,1 +1,50 @@
-//! x
+//! faultctl in the kernel: reads a frame, asks `fault_common::engine`, carries
+//! the verdict out.
+
+#![no_std]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
+
+pub mod maps;
+pub mod skb;
+
+use aya_ebpf::{
+    bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC},
+    helpers::bpf_redirect,
+    programs::TcContext,
+};
+use fault_common::{
+    engine::{self, Verdict},
+    layout::Direction,
+    packet::LinkLayer,
+};
+
+/// One frame on the tc hook: tcx or clsact.
+#[inline(always)]
+pub fn classify(ctx: &TcContext, link: LinkLayer, direction: Direction) -> i32 {
+    let skb = skb::Skb::new(ctx);
+    let verdict = engine::run(&maps::Maps, &skb, skb.size(), link, direction);
+    if verdict.drop {
+        lose(direction)
+    } else {
+        if verdict != Verdict::PASS {
+            skb.mark(&verdict);
+        }
+        // "No verdict of mine": programs and filters behind this one still run.
+        TC_ACT_UNSPEC
+    }
+}
+
+/// Loses the packet as the wire would.
+///
+/// A drop code on egress is reported to a local sender, whose TCP then requeues
+/// without a retransmit and whose ping tries again. A redirect to a device that
+/// is not there frees the packet and reports success, on tcx as on clsact;
+/// no device ever has the index 0.
+#[inline(always)]
+fn lose(direction: Direction) -> i32 {
+    match direction {
+        // SAFETY: the helper takes plain numbers; on the tc hook it may always be called.
+        Direction::Egress => unsafe { bpf_redirect(0, 0) as i32 },
+        Direction::Ingress => TC_ACT_SHOT,
+    }
+}

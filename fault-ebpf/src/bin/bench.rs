@@ -1,2 +1,53 @@
-//! x
-fn main() {}
+//! The object that faultctl carries inside.
+
+#![no_std]
+#![no_main]
+
+use aya_ebpf::{macros::classifier, programs::TcContext};
+use fault_common::{
+    layout::{ABI, Direction},
+    packet::LinkLayer,
+};
+use fault_ebpf::classify;
+
+/// Layouts of this object, read by user space before it loads anything.
+#[unsafe(link_section = "faultctl_abi")]
+#[unsafe(no_mangle)]
+#[used]
+static FAULTCTL_ABI: u64 = ABI;
+
+/// 1 where frames have no link-layer header. Written by user space before the load.
+#[unsafe(no_mangle)]
+static NO_LINK_LAYER: u8 = 0;
+
+/// Frames that leave the interface.
+#[classifier]
+pub fn faultctl_egress(ctx: TcContext) -> i32 {
+    on_link(&ctx, Direction::Egress)
+}
+
+/// Frames that arrive at the interface.
+#[classifier]
+pub fn faultctl_ingress(ctx: TcContext) -> i32 {
+    on_link(&ctx, Direction::Ingress)
+}
+
+#[inline(always)]
+fn on_link(ctx: &TcContext, direction: Direction) -> i32 {
+    // SAFETY: a constant for the kernel; volatile, because the compiler must not
+    // take the value that it sees here for the last word.
+    if unsafe { (&raw const NO_LINK_LAYER).read_volatile() } == 0 {
+        classify(ctx, LinkLayer::Ethernet, direction)
+    } else {
+        classify(ctx, LinkLayer::None, direction)
+    }
+}
+
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,180 @@
+//! The maps, and the engine's view of them.
+
+use core::arch::asm;
+
+use aya_ebpf::{
+    bindings::BPF_F_NO_PREALLOC,
+    helpers::bpf_ktime_get_boot_ns,
+    macros::map,
+    maps::{Array, HashMap, LpmTrie, PerCpuArray, lpm_trie},
+};
+use fault_common::{
+    decide::Decision,
+    engine::{Size, Tables},
+    layout::{
+        Config, Counters, Key, Owner, REASONS, RULES, Rule, SETS, SLOTS, State, TARGETS, Target,
+    },
+    packet::Reason,
+};
+
+/// The set in force.
+#[map]
+static ACTIVE: Array<u32> = Array::with_max_entries(1, 0);
+#[map]
+static CONFIG: Array<Config> = Array::with_max_entries(SETS, 0);
+/// Sized by user space.
+#[map]
+static HOSTS: HashMap<Key, u32> = HashMap::with_max_entries(1, 0);
+/// Sized by user space.
+#[map]
+static PREFIXES: LpmTrie<Key, u32> = LpmTrie::with_max_entries(1, BPF_F_NO_PREALLOC);
+#[map]
+static TARGET_LIST: Array<Target> = Array::with_max_entries(TARGETS, 0);
+#[map]
+static RULE_LIST: Array<Rule> = Array::with_max_entries(RULES, 0);
+/// When each rule ends, `CLOCK_BOOTTIME` in nanoseconds. A controller that lives
+/// moves it on; one that doesn't can't keep its fault.
+#[map]
+static DEADLINES: Array<u64> = Array::with_max_entries(RULES, 0);
+#[map]
+static STATES: Array<State> = Array::with_max_entries(SLOTS, 0);
+#[map]
+static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(SLOTS, 0);
+/// Frames that could not be read in full, by [`Reason`].
+#[map]
+static REASON_COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(REASONS, 0);
+/// Not read here: tells any process who this program belongs to.
+#[map]
+static OWNER: Array<Owner> = Array::with_max_entries(1, 0);
+
+/// The tables of the engine.
+pub struct Maps;
+
+impl Tables for Maps {
+    #[inline(always)]
+    fn active(&self) -> u32 {
+        // SAFETY: a map value; volatile, so that it is read once and the packet sees
+        // one set only.
+        ACTIVE
+            .get_ptr(0)
+            .map_or(0, |active| unsafe { active.read_volatile() })
+    }
+
+    #[inline(always)]
+    fn config(&self, set: u32) -> Option<Config> {
+        CONFIG.get(set).copied()
+    }
+
+    #[inline(always)]
+    fn host(&self, key: &Key) -> Option<u32> {
+        // SAFETY: an entry that is deleted while it is read yields its old value or
+        // that of another entry of the set that was replaced; both were rules of ours.
+        unsafe { HOSTS.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn prefix(&self, key: &Key) -> Option<u32> {
+        PREFIXES
+            .get(lpm_trie::Key::new(Key::SET_BITS + 128, *key))
+            .copied()
+    }
+
+    #[inline(always)]
+    fn target(&self, id: u32) -> Option<&Target> {
+        TARGET_LIST.get(id)
+    }
+
+    #[inline(always)]
+    fn rule(&self, id: u32) -> Option<&Rule> {
+        RULE_LIST.get(id)
+    }
+
+    #[inline(always)]
+    fn in_force(&self, rule: u32) -> bool {
+        // SAFETY: no arguments; allowed in every program type (Linux 5.8).
+        let now = unsafe { bpf_ktime_get_boot_ns() };
+        DEADLINES.get(rule).is_some_and(|deadline| now < *deadline)
+    }
+
+    #[inline(always)]
+    fn turn(&self, slot: u32) -> (u64, bool) {
+        let Some(state) = STATES.get_ptr_mut(slot) else {
+            return (0, false);
+        };
+        // SAFETY: `state` points into a map value, which outlives the program's run;
+        // the sequence is only touched atomically, `lost` by whole words.
+        unsafe {
+            (
+                fetch_add(&raw mut (*state).sequence, 1),
+                (&raw const (*state).lost).read_volatile() != 0,
+            )
+        }
+    }
+
+    #[inline(always)]
+    fn set_lost(&self, slot: u32, lost: bool) {
+        if let Some(state) = STATES.get_ptr_mut(slot) {
+            // SAFETY: as in `turn`; a race is tolerated, see `State::lost`.
+            unsafe { (&raw mut (*state).lost).write_volatile(u64::from(lost)) };
+        }
+    }
+
+    #[inline(always)]
+    fn count(&self, slot: u32, size: Size, decision: Decision) {
+        let Some(counters) = COUNTERS.get_ptr_mut(slot) else {
+            return;
+        };
+        // SAFETY: the value belongs to this CPU, and a tc program is not interrupted
+        // by another on the same CPU (bottom halves are off).
+        let counters = unsafe { &mut *counters };
+        let packets = u64::from(size.packets);
+        let bytes = u64::from(size.bytes);
+        counters.matched_skbs += 1;
+        counters.matched_packets += packets;
+        counters.matched_bytes += bytes;
+        match decision {
+            Decision::Pass => {}
+            Decision::Drop => {
+                counters.dropped_skbs += 1;
+                counters.dropped_packets += packets;
+                counters.dropped_bytes += bytes;
+                counters.dropped_super_skbs += u64::from(packets > 1);
+            }
+            Decision::Mark => counters.marked_packets += packets,
+        }
+    }
+
+    #[inline(always)]
+    fn count_reason(&self, reason: Reason) {
+        if let Some(count) = REASON_COUNTS.get_ptr_mut(reason as u32) {
+            // SAFETY: as in `count`.
+            unsafe { *count += 1 };
+        }
+    }
+}
+
+/// Adds to a number that all CPUs share and gives what it was.
+///
+/// Rust's atomics offer no fetch for this target, LLVM's BPF instructions do
+/// (`BPF_ATOMIC | BPF_FETCH`, Linux 5.12).
+///
+/// # Safety
+/// `number` points to eight aligned bytes of a map value.
+#[inline(always)]
+unsafe fn fetch_add(number: *mut u64, add: u64) -> u64 {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut value = add;
+        // SAFETY: the caller's promise.
+        unsafe {
+            asm!(
+                "{value} = atomic_fetch_add((u64 *)({number} + 0), {value})",
+                value = inout(reg) value,
+                number = in(reg) number,
+            );
+        }
+        value
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    unimplemented!("runs in the kernel only: {number:p} {add}")
+}
