@@ -1,0 +1,326 @@
+//! The command line: types and texts only. [`parse`] turns arguments into
+//! requests.
+
+use std::{ffi::OsString, net::SocketAddr, num::NonZeroU64, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::NonEmptyStringValueParser};
+use fault_common::layout::PortRange;
+use ipnet::IpNet;
+
+use crate::spec::{Dscp, Endpoint, Percent, Protocol, SkbMark, count, duration, endpoint, port};
+
+mod parse;
+mod refusal;
+
+pub use parse::{Command, Parsed, parse, wants_json};
+
+/// Kernel-level network faults that end by construction
+#[derive(Debug, Parser)]
+#[command(
+    name = "faultctl",
+    version,
+    max_term_width = 100,
+    disable_help_subcommand = true,
+    after_help = "\
+Examples:
+  faultctl loss 50 --iface eth0                       half of what leaves, until Ctrl-C
+  faultctl loss 5 --iface eth0 --to 10.0.0.0/8 --proto tcp --port 443 --for 60s
+  faultctl partition --iface eth0 --to @peers.txt --except 10.0.0.1
+  faultctl loss 50 --iface eth0 -- curl http://10.0.0.7/
+  faultctl status
+
+Exit codes: 0 done, 1 something that you can fix, 2 usage, the child's own after `--`"
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Lose packets
+    Loss(LossArgs),
+    /// Lose every packet from and to the far ends that are selected
+    Partition(PartitionArgs),
+    /// Take the interface down, as far as its traffic can tell
+    Down(DownArgs),
+    /// Mark packets: the skb mark, the DSCP, or both
+    Mark(MarkArgs),
+    /// List the faults that are active on this machine
+    Status(StatusArgs),
+    /// End faults, and remove what a killed process left
+    Clear(ClearArgs),
+    /// Inject on a private veth pair and check that this kernel does what is asked
+    Selftest(SelftestArgs),
+    /// Say what this kernel, these privileges and these interfaces allow
+    Doctor(DoctorArgs),
+}
+
+/// `faultctl loss`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  faultctl loss 50 --iface eth0                       half of what leaves, until Ctrl-C
+  faultctl loss 0.1 --iface eth0 --direction both --for 10m
+  faultctl loss 10 --correlation 75 --iface eth0 --to db.example.org --port 5432
+  faultctl loss --every 100 --iface eth0 --proto udp
+  faultctl loss 50 --iface eth0 -- curl http://10.0.0.7/")]
+pub struct LossArgs {
+    /// Share of packets to lose, in points: 50, 50%, 0.1
+    #[arg(required_unless_present = "every", allow_negative_numbers = true)]
+    pub percent: Option<Percent>,
+    /// How often a packet shares the fate of the one before, in points
+    #[arg(long, value_name = "PERCENT", allow_negative_numbers = true)]
+    pub correlation: Option<Percent>,
+    /// Lose one packet in N instead, not by chance
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = count::parse_every,
+        allow_negative_numbers = true,
+        conflicts_with_all = ["percent", "correlation"]
+    )]
+    pub every: Option<NonZeroU64>,
+    /// Which packets.
+    #[command(flatten)]
+    pub selectors: Selectors,
+    /// How long.
+    #[command(flatten)]
+    pub life: Life,
+}
+
+/// `faultctl partition`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  faultctl partition --iface eth0 --to 10.0.0.7 --for 30s
+  faultctl partition --iface eth0 --to @peers.txt --except 10.0.0.1
+  faultctl partition --iface eth0 --to db.example.org --direction ingress
+
+Both directions unless `--direction` says otherwise")]
+pub struct PartitionArgs {
+    /// Which packets.
+    #[command(flatten)]
+    pub selectors: Selectors,
+    /// How long.
+    #[command(flatten)]
+    pub life: Life,
+}
+
+/// `faultctl down`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  faultctl down --iface eth0 --for 20s                nothing in, nothing out, ARP and ND included
+  faultctl down --iface eth0 --except 10.0.0.1 --for 20s
+
+Both directions unless `--direction` says otherwise")]
+pub struct DownArgs {
+    /// How: blackhole keeps routes, addresses and neighbours
+    #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
+    pub mode: DownMode,
+    /// Which packets.
+    #[command(flatten)]
+    pub selectors: Selectors,
+    /// How long.
+    #[command(flatten)]
+    pub life: Life,
+}
+
+/// How an interface is taken down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum DownMode {
+    /// Every frame is lost; routes, addresses and neighbours stay.
+    #[default]
+    Blackhole,
+}
+
+/// `faultctl mark`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  faultctl mark 0x10 --iface eth0 --to 10.0.0.0/8     for `ip rule` or `nft` to act on
+  faultctl mark 0x10/0xff --iface eth0                the other bits stay
+  faultctl mark --dscp ef --iface eth0 --proto udp --port 5060")]
+pub struct MarkArgs {
+    /// The skb mark, and the bits of it to replace: 0x10, 0x10/0xff
+    #[arg(
+        value_name = "VALUE[/MASK]",
+        required_unless_present = "dscp",
+        allow_negative_numbers = true
+    )]
+    pub mark: Option<SkbMark>,
+    /// The DSCP to write into the IP header: 0 to 63, or a name such as ef, af11, cs1
+    #[arg(long, allow_negative_numbers = true)]
+    pub dscp: Option<Dscp>,
+    /// Which packets.
+    #[command(flatten)]
+    pub selectors: Selectors,
+    /// How long.
+    #[command(flatten)]
+    pub life: Life,
+}
+
+/// Which packets a fault takes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Selectors (without an address, port or protocol: every frame)")]
+pub struct Selectors {
+    /// Interface [repeatable]
+    #[arg(long, value_name = "NAME", required = true, value_parser = NonEmptyStringValueParser::new())]
+    pub iface: Vec<String>,
+    /// Far end: address, network, host name or file of them [repeatable]
+    #[arg(long, value_name = "ADDR|CIDR|NAME|@FILE")]
+    pub to: Vec<Endpoint>,
+    /// Near end: address or network [repeatable, up to 8]
+    #[arg(long, value_name = "ADDR|CIDR", value_parser = endpoint::parse_network)]
+    pub from: Vec<IpNet>,
+    /// Far end that is never hit, whatever `--to` says [repeatable]
+    #[arg(long, value_name = "ADDR|CIDR|NAME|@FILE")]
+    pub except: Vec<Endpoint>,
+    /// IP protocols: tcp, udp, icmp (of both families), sctp, 0 to 255
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        allow_negative_numbers = true
+    )]
+    pub proto: Vec<Protocol>,
+    /// Ports of the far end: 80,443,8000-8100
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        value_parser = port::parse_range,
+        allow_negative_numbers = true
+    )]
+    pub port: Vec<PortRange>,
+    /// Ports of the near end
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        value_parser = port::parse_range,
+        allow_negative_numbers = true
+    )]
+    pub local_port: Vec<PortRange>,
+    /// egress, ingress or both [default: egress; both for down and partition]
+    #[arg(long, value_enum, hide_possible_values = true)]
+    pub direction: Option<Direction>,
+    /// Network namespace of the interface: a name of `ip netns`, or a path
+    #[arg(long, value_name = "NAME|PATH", value_parser = NonEmptyStringValueParser::new())]
+    pub netns: Option<String>,
+    /// Start of the random draws: the same seed repeats them [default: random]
+    #[arg(long, value_name = "N", value_parser = count::parse_seed, allow_negative_numbers = true)]
+    pub seed: Option<u64>,
+}
+
+/// A direction, seen from the interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Direction {
+    /// What leaves.
+    Egress,
+    /// What comes in.
+    Ingress,
+    /// Both.
+    Both,
+}
+
+/// How long a fault lives, and who hears of it.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Life (until Ctrl-C, or as said here)")]
+pub struct Life {
+    /// End by itself after this time: 30s, 250ms, 1m30s
+    #[arg(
+        long = "for",
+        value_name = "TIME",
+        value_parser = duration::parse_life,
+        allow_negative_numbers = true
+    )]
+    pub duration: Option<Duration>,
+    /// Serve Prometheus metrics while it lives
+    #[arg(long, value_name = "ADDR:PORT", value_parser = endpoint::parse_socket_address)]
+    pub metrics: Option<SocketAddr>,
+    /// Print JSON lines
+    #[arg(long)]
+    pub json: bool,
+    /// How to attach, for tests
+    #[arg(long, value_enum, default_value_t, hide = true)]
+    pub attach: Attach,
+    /// Run a command, and end with it
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+/// How to attach.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Attach {
+    /// The best that the kernel has.
+    #[default]
+    Auto,
+    /// tcx links.
+    Tcx,
+    /// Filters on the clsact qdisc.
+    Clsact,
+}
+
+/// `faultctl status`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  faultctl status
+  faultctl status --json")]
+pub struct StatusArgs {
+    /// Print JSON lines
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `faultctl clear`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  faultctl clear                                      everything that is faultctl's
+  faultctl clear --iface eth0")]
+pub struct ClearArgs {
+    /// Only on this interface [repeatable]
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    pub iface: Vec<String>,
+    /// Print JSON lines
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `faultctl selftest`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  faultctl selftest
+  faultctl selftest --json
+
+No interface of yours is touched; the exit code is 0 if everything held, else 1")]
+pub struct SelftestArgs {
+    /// Print JSON lines
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `faultctl doctor`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  faultctl doctor
+  faultctl doctor --iface eth0
+  faultctl doctor --netns blue --iface eth0 --json")]
+pub struct DoctorArgs {
+    /// Look at this interface too [repeatable]
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    pub iface: Vec<String>,
+    /// Network namespace of the interfaces: a name of `ip netns`, or a path
+    #[arg(long, value_name = "NAME|PATH", value_parser = NonEmptyStringValueParser::new())]
+    pub netns: Option<String>,
+    /// Print JSON lines
+    #[arg(long)]
+    pub json: bool,
+}

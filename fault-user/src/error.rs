@@ -1,0 +1,170 @@
+//! Everything that can go wrong, with what to type next.
+
+use std::{io, path::PathBuf};
+
+use ipnet::IpNet;
+
+use crate::spec::ValueError;
+
+/// What went wrong. The text is lower case, without a full stop, objects in
+/// backticks; causes are in the source chain.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The command line could not be read.
+    #[error("{message}")]
+    Usage {
+        /// What is wrong with it.
+        message: String,
+        /// What to type instead.
+        hint: Option<String>,
+        /// Why a value was refused.
+        #[source]
+        source: Option<ValueError>,
+    },
+
+    /// Ports were named, and only protocols that have none.
+    #[error("`{option}` selects ports, but none of the protocols in `--proto` has ports")]
+    NoPorts {
+        /// `--port` or `--local-port`.
+        option: &'static str,
+    },
+    /// More port ranges than a rule holds.
+    #[error("{count} separate port ranges in `{option}`, and a rule holds {limit}")]
+    TooManyPortRanges {
+        /// `--port` or `--local-port`.
+        option: &'static str,
+        /// How many there are after merging.
+        count: usize,
+        /// How many fit.
+        limit: usize,
+    },
+    /// More near-end networks than a rule holds.
+    #[error("{count} separate networks in `--from`, and a rule holds {limit}")]
+    TooManyNearNetworks {
+        /// How many there are after merging.
+        count: usize,
+        /// How many fit.
+        limit: usize,
+    },
+    /// An IPv6 network that also spans the mapped form of all IPv4 addresses,
+    /// beside single IPv4 networks.
+    #[error("`--from {network}` cannot be combined with IPv4 networks in `--from`")]
+    WideNearNetwork {
+        /// The IPv6 network.
+        network: IpNet,
+    },
+    /// One end is IPv4 only, the other IPv6 only.
+    #[error("no packet can match: `--from` and `--to` have no address family in common")]
+    FamiliesDiffer,
+    /// `--except` leaves nothing.
+    #[error("no packet can match: `--except` covers everything that is selected")]
+    NothingLeft,
+
+    /// A file of addresses could not be read.
+    #[error("cannot read `{}`", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file of addresses without any.
+    #[error("no address in `{}`", path.display())]
+    EmptyFile {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A line in a file of addresses that is none.
+    #[error("line {line} of `{}`: `{text}` is no address, network or host name", path.display())]
+    FileLine {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What stands there.
+        text: String,
+        /// Why it is refused.
+        source: ValueError,
+    },
+    /// A name in a file of addresses that does not resolve.
+    #[error("line {line} of `{}`", path.display())]
+    FileName {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// Always [`Error::HostName`].
+        source: Box<Error>,
+    },
+    /// A host name that the system's resolver has no address for.
+    #[error("host name `{name}` has no address")]
+    HostName {
+        /// The name.
+        name: String,
+        /// What the resolver said, if anything.
+        source: Option<io::Error>,
+    },
+
+    /// A verb whose work is still to be written.
+    #[error("`{0}` does nothing yet")]
+    NotYet(&'static str),
+}
+
+impl Error {
+    /// What the user can type or do next.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Usage { hint, source, .. } => {
+                return source.as_ref().and_then(ValueError::hint).or(hint.clone());
+            }
+            Self::NoPorts { option } => {
+                format!("leave out `{option}`, or name one of `tcp`, `udp`, `sctp` in `--proto`")
+            }
+            Self::TooManyPortRanges { .. } => {
+                "join ports into ranges, as in `8000-8100`, or split them over two commands".into()
+            }
+            Self::TooManyNearNetworks { .. } => {
+                "use a shorter prefix, or split them over two commands".into()
+            }
+            Self::WideNearNetwork { .. } => {
+                "use one command per address family, or a longer prefix such as `2000::/3`".into()
+            }
+            Self::FamiliesDiffer => {
+                "both ends of a packet are IPv4, or both are IPv6; name both ends in one family"
+                    .into()
+            }
+            Self::NothingLeft => "`--except` always wins over `--to`; narrow it".into(),
+            Self::File { .. } => "`@FILE` names a text file, one address a line".into(),
+            Self::EmptyFile { .. } => {
+                "write one address, network or host name a line; `#` starts a comment".into()
+            }
+            Self::FileLine { source, .. } => return source.hint(),
+            Self::FileName { source, .. } => return source.hint(),
+            Self::HostName { name, .. } => {
+                format!("check it with `getent ahosts {name}`, or give the address")
+            }
+            Self::NotYet(_) => return None,
+        };
+        Some(hint)
+    }
+
+    /// The exit code: 1 where the user can fix something in the world, 2 where
+    /// the command line is wrong.
+    pub fn exit_code(&self) -> i32 {
+        match self {
+            Self::Usage { .. }
+            | Self::NoPorts { .. }
+            | Self::TooManyPortRanges { .. }
+            | Self::TooManyNearNetworks { .. }
+            | Self::WideNearNetwork { .. }
+            | Self::FamiliesDiffer
+            | Self::NothingLeft => 2,
+            Self::File { .. }
+            | Self::EmptyFile { .. }
+            | Self::FileLine { .. }
+            | Self::FileName { .. }
+            | Self::HostName { .. }
+            | Self::NotYet(_) => 1,
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! What a fault is, in the user's units; [`compile`] turns it into rules.
+//!
+//! The modules parse the values that a command line or a file is made of.
+
+use std::num::NonZeroU64;
+
+use fault_common::layout::{Direction, Fault, PortRange};
+use ipnet::IpNet;
+
+pub mod compile;
+pub mod count;
+pub mod duration;
+pub mod endpoint;
+pub mod mark;
+pub mod percent;
+pub mod port;
+pub mod protocol;
+mod selection;
+mod value;
+
+pub use compile::{NamedRule, RuleSet, compile};
+pub use endpoint::Endpoint;
+pub use mark::{Dscp, SkbMark};
+pub use percent::Percent;
+pub use protocol::Protocol;
+pub use value::ValueError;
+
+/// A fault and the packets that it takes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FaultSpec {
+    /// What happens to them.
+    pub kind: FaultKind,
+    /// Which packets.
+    pub selectors: Selectors,
+    /// Start of the random draws; a run with the same seed repeats.
+    pub seed: Option<u64>,
+}
+
+/// What happens to a packet.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum FaultKind {
+    /// Some are lost.
+    Loss(Loss),
+    /// All are lost.
+    Partition,
+    /// All are lost, as if the interface were down.
+    Down,
+    /// They are marked.
+    Mark(Mark),
+}
+
+/// Which packets are lost.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Loss {
+    /// By chance.
+    Random {
+        /// How many.
+        percent: Percent,
+        /// How often a packet shares the fate of the one before.
+        correlation: Percent,
+    },
+    /// One in so many: the n-th, the 2n-th and so on.
+    Every(NonZeroU64),
+}
+
+/// What is written on a packet; at least one of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// The skb mark.
+    pub skb: Option<SkbMark>,
+    /// The DSCP in the IP header.
+    pub dscp: Option<Dscp>,
+}
+
+/// Which packets: those that every list with an entry agrees to. Without any
+/// entry, every frame, ARP and neighbour discovery included; with one, IP
+/// packets only.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selectors {
+    /// The far end: destination on egress, source on ingress.
+    pub to: Vec<IpNet>,
+    /// The near end.
+    pub from: Vec<IpNet>,
+    /// Far ends that are never hit, whatever `to` says.
+    pub except: Vec<IpNet>,
+    /// IP protocols.
+    pub protocols: Vec<Protocol>,
+    /// Ports of the far end.
+    pub far_ports: Vec<PortRange>,
+    /// Ports of the near end.
+    pub near_ports: Vec<PortRange>,
+    /// Directions, seen from the interface.
+    pub directions: Directions,
+}
+
+/// One direction or both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Directions {
+    /// What leaves the interface.
+    #[default]
+    Egress,
+    /// What comes in.
+    Ingress,
+    /// Both.
+    Both,
+}
+
+impl FaultKind {
+    /// The name in the maps.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Loss(_) => Fault::Loss,
+            Self::Partition => Fault::Partition,
+            Self::Down => Fault::Down,
+            Self::Mark(_) => Fault::Mark,
+        }
+    }
+
+    /// The verb that asks for it, which is also the name of its rule.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Loss(_) => "loss",
+            Self::Partition => "partition",
+            Self::Down => "down",
+            Self::Mark(_) => "mark",
+        }
+    }
+
+    /// The directions when none are asked for: egress, as netem; both for what
+    /// cuts a machine off.
+    pub fn default_directions(&self) -> Directions {
+        match self {
+            Self::Loss(_) | Self::Mark(_) => Directions::Egress,
+            Self::Partition | Self::Down => Directions::Both,
+        }
+    }
+}
+
+impl Selectors {
+    /// Whether nothing is selected by address, port or protocol: then a rule
+    /// takes frames of any kind.
+    pub fn takes_every_frame(&self) -> bool {
+        self.to.is_empty()
+            && self.from.is_empty()
+            && self.except.is_empty()
+            && self.protocols.is_empty()
+            && self.far_ports.is_empty()
+            && self.near_ports.is_empty()
+    }
+}
+
+impl Directions {
+    /// The directions one by one, egress first.
+    pub fn each(self) -> &'static [Direction] {
+        match self {
+            Self::Egress => &[Direction::Egress],
+            Self::Ingress => &[Direction::Ingress],
+            Self::Both => &Direction::ALL,
+        }
+    }
+}

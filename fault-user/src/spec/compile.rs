@@ -1,0 +1,243 @@
+//! From a fault to rules and tables: the one place that rounds and scales.
+
+use std::net::IpAddr;
+
+use fault_common::{
+    address::{Address, Network},
+    layout::{Model, PortRange, Ports, Rule},
+    random::draw,
+};
+use ipnet::{IpNet, Ipv4Net};
+
+use super::{
+    FaultKind, FaultSpec, Loss, Mark, Percent,
+    selection::{Selection, spans_mapped_v4},
+};
+use crate::Error;
+
+/// Rules, and the far ends that they are for. Ids are indexes into the vectors.
+///
+/// An address takes the target of its host entry, else that of its longest
+/// prefix, else the default target.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RuleSet {
+    /// The rules.
+    pub rules: Vec<NamedRule>,
+    /// Lists of rules; an empty one is a far end that is never hit.
+    pub targets: Vec<Vec<u32>>,
+    /// Exact hosts and their targets, each host once.
+    pub hosts: Vec<(Address, u32)>,
+    /// Networks with their prefix length in mapped form (0 to 128; IPv4 from 96)
+    /// and their targets, each network once.
+    pub prefixes: Vec<(Address, u32, u32)>,
+    /// The target of every other far end, and of frames that have none.
+    pub default_target: Option<u32>,
+}
+
+/// A rule, and what it is called in front of people.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NamedRule {
+    /// Its name: the verb.
+    pub name: String,
+    /// What was asked for: `50%`, `1 in 10`, `all`, `0x10`.
+    pub asked: String,
+    /// The share of packets that it is to drop, 0 to 1; None where it drops none.
+    pub probability: Option<f64>,
+    /// The rule for the kernel.
+    pub rule: Rule,
+}
+
+/// Compiles a fault. The same spec and seed give the same rules and draws.
+///
+/// `--except` wins over `--to` whatever the prefix lengths. An IPv6 network that
+/// spans the mapped form of IPv4, such as `::/0`, means IPv6 only.
+pub fn compile(spec: &FaultSpec, seed: u64) -> Result<RuleSet, Error> {
+    let selection = Selection::new(&spec.selectors)?;
+    let mut set = RuleSet {
+        rules: vec![NamedRule {
+            name: spec.kind.name().into(),
+            asked: spec.kind.asked(),
+            probability: spec.kind.probability(),
+            rule: rule(spec, &selection, draw(seed, 1)),
+        }],
+        targets: vec![vec![0]],
+        hosts: Vec::new(),
+        prefixes: Vec::new(),
+        default_target: selection.to.is_none().then_some(HIT),
+    };
+    for network in selection.to.iter().flatten() {
+        set.insert(network, HIT);
+    }
+    for network in &selection.except {
+        let spared = set.spared();
+        set.insert(network, spared);
+    }
+    set.keep_v4_apart(&selection);
+    Ok(set)
+}
+
+/// The target of what is hit.
+const HIT: u32 = 0;
+
+impl RuleSet {
+    fn spared(&mut self) -> u32 {
+        const SPARED: u32 = HIT + 1;
+        if self.targets.len() == 1 {
+            self.targets.push(Vec::new());
+        }
+        SPARED
+    }
+
+    fn insert(&mut self, network: &IpNet, target: u32) {
+        match mapped(network) {
+            (address, 128) => self.hosts.push((address, target)),
+            (address, length) => self.prefixes.push((address, length, target)),
+        }
+    }
+
+    /// IPv4 is a part of IPv6 in the tables, but not for the user: where an IPv6
+    /// network would take IPv4 along, an entry of its own decides about IPv4.
+    fn keep_v4_apart(&mut self, selection: &Selection) {
+        let v4_all = mapped(&Ipv4Net::default().into());
+        let spanned = selection
+            .to
+            .iter()
+            .flatten()
+            .chain(&selection.except)
+            .chain(&selection.near)
+            .any(spans_mapped_v4);
+        let decided = self
+            .prefixes
+            .iter()
+            .any(|(address, length, _)| (*address, *length) == v4_all);
+        if !spanned || decided {
+            return;
+        }
+        let target = if selection.to.is_none() && selection.v4 {
+            HIT
+        } else {
+            self.spared()
+        };
+        self.prefixes.push((v4_all.0, v4_all.1, target));
+    }
+}
+
+fn mapped(network: &IpNet) -> (Address, u32) {
+    let length = u32::from(network.prefix_len());
+    match network.network() {
+        IpAddr::V4(v4) => (
+            Address::from_v4(v4.octets()),
+            Address::V4_PREFIX_LEN + length,
+        ),
+        IpAddr::V6(v6) => (Address(v6.octets()), length),
+    }
+}
+
+fn rule(spec: &FaultSpec, selection: &Selection, seed: u64) -> Rule {
+    let mut rule = Rule {
+        fault: spec.kind.fault() as u32,
+        seed,
+        dscp: Rule::NO_DSCP,
+        ..Rule::default()
+    };
+    match spec.kind {
+        FaultKind::Loss(Loss::Random {
+            percent,
+            correlation,
+        }) => {
+            rule.model = Model::Random as u32;
+            rule.probability = percent.steps();
+            rule.correlation = correlation.steps();
+        }
+        FaultKind::Loss(Loss::Every(every)) => {
+            rule.model = Model::Every as u32;
+            rule.every = every.get();
+        }
+        FaultKind::Partition | FaultKind::Down => {
+            rule.model = Model::Random as u32;
+            rule.probability = Percent::ALL.steps();
+        }
+        FaultKind::Mark(Mark { skb, dscp }) => {
+            rule.model = Model::Mark as u32;
+            if let Some(skb) = skb {
+                rule.mark = skb.value;
+                rule.mark_mask = skb.mask;
+            }
+            if let Some(dscp) = dscp {
+                rule.dscp = dscp.value().into();
+            }
+        }
+    }
+    for direction in spec.selectors.directions.each() {
+        rule.directions |= direction.bit();
+    }
+    if spec.selectors.takes_every_frame() {
+        rule.flags |= Rule::EVERY_FRAME;
+    }
+    for protocol in &spec.selectors.protocols {
+        for number in protocol.numbers() {
+            if let Some(word) = rule.protocols.get_mut(usize::from(number >> 6)) {
+                *word |= 1 << (number & 63);
+            }
+        }
+    }
+    rule.far_ports = ports(&selection.far_ports);
+    rule.near_ports = ports(&selection.near_ports);
+    for (network, slot) in selection.near.iter().zip(&mut rule.near) {
+        let (address, length) = mapped(network);
+        *slot = Network::new(address, length);
+        rule.near_len += 1;
+    }
+    rule
+}
+
+fn ports(ranges: &[PortRange]) -> Ports {
+    let mut ports = Ports::default();
+    for (range, slot) in ranges.iter().zip(&mut ports.ranges) {
+        *slot = *range;
+        ports.len += 1;
+    }
+    ports
+}
+
+impl FaultKind {
+    /// What was asked for, as short as it was typed.
+    fn asked(&self) -> String {
+        match self {
+            Self::Loss(Loss::Random {
+                percent,
+                correlation,
+            }) => {
+                if correlation.points() > 0.0 {
+                    format!("{percent} correlation {correlation}")
+                } else {
+                    percent.to_string()
+                }
+            }
+            Self::Loss(Loss::Every(every)) => format!("1 in {every}"),
+            Self::Partition | Self::Down => "all".into(),
+            Self::Mark(Mark { skb, dscp }) => {
+                let skb = skb.map(|skb| skb.to_string());
+                let dscp = dscp.map(|dscp| format!("dscp {dscp}"));
+                skb.into_iter().chain(dscp).collect::<Vec<_>>().join(" ")
+            }
+        }
+    }
+
+    /// The share of packets that are to be lost.
+    fn probability(&self) -> Option<f64> {
+        match self {
+            Self::Loss(Loss::Random { percent, .. }) => Some(percent.fraction()),
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "a ratio to look at; the kernel counts with the integer"
+            )]
+            Self::Loss(Loss::Every(every)) => Some(1.0 / every.get() as f64),
+            Self::Partition | Self::Down => Some(1.0),
+            Self::Mark(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,336 @@
+//! Addresses, networks, host names and files of them.
+
+use std::{
+    fs,
+    net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs},
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use ipnet::{IpNet, Ipv4Net};
+
+use super::ValueError;
+use crate::Error;
+
+/// What `--to` and `--except` name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// An address (with the longest prefix) or a network.
+    Network(IpNet),
+    /// A host name: all its addresses.
+    Name(String),
+    /// A file with one of the others a line.
+    File(PathBuf),
+}
+
+impl FromStr for Endpoint {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        if let Some(path) = text.strip_prefix('@') {
+            return if path.is_empty() {
+                Err(ValueError::NoFileName)
+            } else {
+                Ok(Self::File(path.into()))
+            };
+        }
+        match parse_network(text) {
+            Ok(network) => Ok(Self::Network(network)),
+            Err(ValueError::NotAnAddress) if is_host_name(text) => Ok(Self::Name(text.into())),
+            Err(ValueError::NotAnAddress) => Err(ValueError::NotAnEndpoint),
+            Err(other) => Err(other),
+        }
+    }
+}
+
+/// Reads an address or a network. IPv4 mapped into IPv6 (`::ffff:10.0.0.7`) is
+/// the IPv4 address that it stands for.
+pub fn parse_network(text: &str) -> Result<IpNet, ValueError> {
+    let (address, length) = match text.split_once('/') {
+        Some((address, length)) => (address, Some(length)),
+        None => (text, None),
+    };
+    let address: IpAddr = match address.parse() {
+        Ok(address) => address,
+        Err(_) => {
+            return Err(match address.split_once('%') {
+                Some((without, _)) if without.parse::<Ipv6Addr>().is_ok() => ValueError::Zone {
+                    address: without.into(),
+                },
+                _ => ValueError::NotAnAddress,
+            });
+        }
+    };
+    let max = if address.is_ipv4() { 32 } else { 128 };
+    let length = match length {
+        Some(length) => length
+            .parse()
+            .ok()
+            .filter(|parsed| *parsed <= max && !length.starts_with('+'))
+            .ok_or(ValueError::PrefixLength { address, max })?,
+        None => max,
+    };
+    let network =
+        IpNet::new(address, length).map_err(|_| ValueError::PrefixLength { address, max })?;
+    if network.trunc() != network {
+        return Err(ValueError::HostBits {
+            network: network.trunc(),
+            address,
+        });
+    }
+    Ok(unmap(network))
+}
+
+/// Reads an address with a port, as in `127.0.0.1:9909`.
+pub fn parse_socket_address(text: &str) -> Result<SocketAddr, ValueError> {
+    text.parse().map_err(|_| ValueError::NotASocketAddress)
+}
+
+/// The networks behind endpoints, each once: reads the files, and asks the
+/// system's resolver for the names, once.
+pub fn resolve(endpoints: &[Endpoint]) -> Result<Vec<IpNet>, Error> {
+    let mut networks = Vec::with_capacity(endpoints.len());
+    for endpoint in endpoints {
+        match endpoint {
+            Endpoint::Network(network) => networks.push(*network),
+            Endpoint::Name(name) => networks.extend(look_up(name)?),
+            Endpoint::File(path) => read_file(path, &mut networks)?,
+        }
+    }
+    networks.sort_unstable();
+    networks.dedup();
+    Ok(networks)
+}
+
+fn read_file(path: &Path, networks: &mut Vec<IpNet>) -> Result<(), Error> {
+    let bytes = fs::read(path).map_err(|source| Error::File {
+        path: path.into(),
+        source,
+    })?;
+    let mut empty = true;
+    for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
+        let refuse = |text: &str, source| Error::FileLine {
+            path: path.into(),
+            line: index + 1,
+            text: text.into(),
+            source,
+        };
+        let Ok(line) = str::from_utf8(line) else {
+            return Err(refuse(
+                &String::from_utf8_lossy(line).escape_debug().to_string(),
+                ValueError::NotText,
+            ));
+        };
+        let text = line.split('#').next().unwrap_or_default().trim();
+        if text.is_empty() {
+            continue;
+        }
+        empty = false;
+        match text.parse() {
+            Ok(Endpoint::Network(network)) => networks.push(network),
+            Ok(Endpoint::Name(name)) => {
+                networks.extend(look_up(&name).map_err(|source| Error::FileName {
+                    path: path.into(),
+                    line: index + 1,
+                    source: Box::new(source),
+                })?);
+            }
+            Ok(Endpoint::File(_)) => return Err(refuse(text, ValueError::NestedFile)),
+            Err(source) => return Err(refuse(text, source)),
+        }
+    }
+    if empty {
+        return Err(Error::EmptyFile { path: path.into() });
+    }
+    Ok(())
+}
+
+fn look_up(name: &str) -> Result<Vec<IpNet>, Error> {
+    let no_address = |source| Error::HostName {
+        name: name.into(),
+        source,
+    };
+    let addresses: Vec<IpNet> = (name, 0)
+        .to_socket_addrs()
+        .map_err(|error| no_address(Some(error)))?
+        .map(|address| unmap(IpNet::from(address.ip())))
+        .collect();
+    if addresses.is_empty() {
+        return Err(no_address(None));
+    }
+    Ok(addresses)
+}
+
+fn unmap(network: IpNet) -> IpNet {
+    if let IpNet::V6(v6) = network
+        && let Some(address) = v6.addr().to_ipv4_mapped()
+        && let Some(length) = v6.prefix_len().checked_sub(96)
+        && let Ok(v4) = Ipv4Net::new(address, length)
+    {
+        return v4.into();
+    }
+    network
+}
+
+/// Whether it can be a host name (RFC 1123 section 2.1, with the underscores
+/// that are in use), and not an address with a typing error.
+fn is_host_name(text: &str) -> bool {
+    let text = text.strip_suffix('.').unwrap_or(text);
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    let last_is_number = text
+        .rsplit('.')
+        .next()
+        .is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
+    text.len() <= 253 && !last_is_number && text.split('.').all(label)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    fn net(text: &str) -> IpNet {
+        parse_network(text).unwrap()
+    }
+
+    #[test]
+    fn reads_addresses_networks_names_and_files() {
+        let network = |text: &str| Ok(Endpoint::Network(text.parse().unwrap()));
+        assert_eq!("10.0.0.7".parse(), network("10.0.0.7/32"));
+        assert_eq!("10.0.0.0/8".parse(), network("10.0.0.0/8"));
+        assert_eq!("0.0.0.0/0".parse(), network("0.0.0.0/0"));
+        assert_eq!("fd00::1".parse(), network("fd00::1/128"));
+        assert_eq!("::/0".parse(), network("::/0"));
+        for name in [
+            "localhost",
+            "db-1.example.org",
+            "_sip.example.",
+            "1e100.net",
+            "7z",
+        ] {
+            assert_eq!(name.parse(), Ok(Endpoint::Name(name.into())));
+        }
+        assert_eq!("@a b.txt".parse(), Ok(Endpoint::File("a b.txt".into())));
+    }
+
+    #[test]
+    fn mapped_addresses_are_ipv4() {
+        assert_eq!(net("::ffff:10.0.0.7"), net("10.0.0.7"));
+        assert_eq!(net("::ffff:10.0.0.0/104"), net("10.0.0.0/8"));
+        assert_eq!(net("::ffff:0:0/96"), net("0.0.0.0/0"));
+        assert!(matches!(net("::fffe:0:0/95"), IpNet::V6(_)));
+    }
+
+    #[test]
+    fn refuses_what_is_no_endpoint() {
+        for text in [
+            "",
+            "10.0.0.300",
+            "10.0.0",
+            "a..b",
+            "-a",
+            "a/8",
+            "fd00::1::2",
+            "a b",
+            "*",
+            "10.0.0.1:80",
+            "[::1]",
+        ] {
+            assert_eq!(
+                text.parse::<Endpoint>(),
+                Err(ValueError::NotAnEndpoint),
+                "{text}"
+            );
+        }
+        for text in [
+            "10.0.0.0/33",
+            "::/129",
+            "10.0.0.0/",
+            "10.0.0.0/255.0.0.0",
+            "::/+1",
+            "::/-1",
+        ] {
+            assert!(
+                matches!(
+                    text.parse::<Endpoint>(),
+                    Err(ValueError::PrefixLength { .. })
+                ),
+                "{text}"
+            );
+        }
+        assert_eq!("@".parse::<Endpoint>(), Err(ValueError::NoFileName));
+        assert_eq!(
+            parse_network("fe80::1%eth0"),
+            Err(ValueError::Zone {
+                address: "fe80::1".into()
+            })
+        );
+    }
+
+    #[test]
+    fn host_bits_are_refused_with_the_network() {
+        let error = parse_network("10.0.0.7/8").unwrap_err();
+        assert_eq!(
+            error.hint().as_deref(),
+            Some("the network is `10.0.0.0/8`, the host alone `10.0.0.7`")
+        );
+    }
+
+    fn file(content: &[u8]) -> (tempfile::NamedTempFile, Vec<Endpoint>) {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(content).unwrap();
+        let endpoints = vec![Endpoint::File(file.path().into())];
+        (file, endpoints)
+    }
+
+    #[test]
+    fn file_holds_one_a_line_with_comments_and_duplicates_once() {
+        let (_file, endpoints) =
+            file(b"# ours\n\n10.0.0.7 # db\r\n  fd00::/8\n10.0.0.7\n::ffff:10.0.0.7");
+        assert_eq!(
+            resolve(&endpoints).unwrap(),
+            [net("10.0.0.7"), net("fd00::/8")]
+        );
+    }
+
+    #[test]
+    fn bad_line_is_numbered() {
+        for (content, want) in [
+            (&b"10.0.0.1\n\n10.0.0.0/40\n"[..], 3),
+            (b"10.0.0.1\nx y\n", 2),
+            (b"@other\n", 1),
+            (b"10.0.0.1\n\xff\n", 2),
+        ] {
+            let (_file, endpoints) = file(content);
+            let error = resolve(&endpoints).unwrap_err();
+            assert!(
+                matches!(error, Error::FileLine { line, .. } if line == want),
+                "{error:?}"
+            );
+            assert_eq!(error.exit_code(), 1);
+        }
+    }
+
+    #[test]
+    fn file_without_an_address_is_refused() {
+        for content in [&b""[..], b"\n\n", b"# nothing\n"] {
+            let (_file, endpoints) = file(content);
+            assert!(matches!(resolve(&endpoints), Err(Error::EmptyFile { .. })));
+        }
+    }
+
+    #[test]
+    fn names_resolve_to_all_their_addresses() {
+        let networks = resolve(&[Endpoint::Name("localhost".into())]).unwrap();
+        assert!(networks.iter().all(|network| network.addr().is_loopback()));
+        assert!(!networks.is_empty());
+    }
+}
