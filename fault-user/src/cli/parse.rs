@@ -12,7 +12,7 @@ use crate::{
     Error, clear, doctor,
     inject::{self, AttachMode},
     selftest,
-    spec::{self, Directions, FaultKind, FaultSpec, Loss, Mark, Percent},
+    spec::{self, Directions, FaultKind, FaultSpec, Loss, Mark},
     status,
 };
 
