@@ -29,7 +29,7 @@ pub enum Parsed {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     /// `loss`, `partition`, `down`, `mark`
-    Inject(inject::Request),
+    Inject(Box<inject::Request>),
     /// `status`
     Status(status::Request),
     /// `clear`
@@ -128,7 +128,7 @@ fn inject(kind: FaultKind, selectors: Selectors, life: Life) -> Result<Command, 
         seed: selectors.seed,
     };
     spec.check()?;
-    Ok(Command::Inject(inject::Request {
+    Ok(Command::Inject(Box::new(inject::Request {
         spec,
         interfaces: unique(selectors.iface),
         netns: selectors.netns.map(netns_path),
@@ -141,7 +141,7 @@ fn inject(kind: FaultKind, selectors: Selectors, life: Life) -> Result<Command, 
             Attach::Clsact => AttachMode::Clsact,
         },
         command: life.command,
-    }))
+    })))
 }
 
 fn unique(names: Vec<String>) -> Vec<String> {
