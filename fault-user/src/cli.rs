@@ -177,16 +177,16 @@ pub struct MarkArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Selectors (without an address, port or protocol: every frame)")]
 pub struct Selectors {
-    /// Interface [repeatable]
+    /// Interface (repeatable)
     #[arg(long, value_name = "NAME", required = true, value_parser = NonEmptyStringValueParser::new())]
     pub iface: Vec<String>,
-    /// Far end: address, network, name or file of them [repeatable]
+    /// Far end: address, network, name or file of them (repeatable)
     #[arg(long, value_name = "ADDR|CIDR|NAME|@FILE")]
     pub to: Vec<Endpoint>,
-    /// Near end: address or network [repeatable, up to 8]
+    /// Near end: address or network (repeatable, up to 8)
     #[arg(long, value_name = "ADDR|CIDR", value_parser = endpoint::parse_network)]
     pub from: Vec<IpNet>,
-    /// Far end that is never hit, whatever `--to` says [repeatable]
+    /// Far end that is never hit, whatever `--to` says (repeatable)
     #[arg(long, value_name = "ADDR|CIDR|NAME|@FILE")]
     pub except: Vec<Endpoint>,
     /// IP protocols: tcp, udp, icmp (of both families), sctp, 0-255
@@ -294,7 +294,7 @@ Examples:
   faultctl clear                                      everything that is faultctl's
   faultctl clear --iface eth0")]
 pub struct ClearArgs {
-    /// Only on this interface [repeatable]
+    /// Only on this interface (repeatable)
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub iface: Vec<String>,
     /// Print JSON lines
@@ -324,7 +324,7 @@ Examples:
   faultctl doctor --iface eth0
   faultctl doctor --netns blue --iface eth0 --json")]
 pub struct DoctorArgs {
-    /// Look at this interface too [repeatable]
+    /// Look at this interface too (repeatable)
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub iface: Vec<String>,
     /// Network namespace of the interfaces: a name of `ip netns`, or a path
