@@ -12,6 +12,7 @@ pub struct Request {
 }
 
 /// Returns the exit code.
+#[expect(clippy::needless_pass_by_value, reason = "it will be consumed")]
 pub fn run(request: Request) -> Result<i32, Error> {
     let _ = request;
     Err(Error::NotYet("clear"))

@@ -60,13 +60,18 @@ pub enum Verb {
 
 /// `faultctl loss`
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(
+    override_usage = "\
+faultctl loss <PERCENT> --iface <NAME> [OPTIONS] [-- <COMMAND>...]
+       faultctl loss --every <N> --iface <NAME> [OPTIONS] [-- <COMMAND>...]",
+    after_help = "\
 Examples:
   faultctl loss 50 --iface eth0                       half of what leaves, until Ctrl-C
   faultctl loss 0.1 --iface eth0 --direction both --for 10m
   faultctl loss 10 --correlation 75 --iface eth0 --to db.example.org --port 5432
   faultctl loss --every 100 --iface eth0 --proto udp
-  faultctl loss 50 --iface eth0 -- curl http://10.0.0.7/")]
+  faultctl loss 50 --iface eth0 -- curl http://10.0.0.7/"
+)]
 pub struct LossArgs {
     /// Share of packets to lose, in points: 50, 50%, 0.1
     #[arg(required_unless_present = "every", allow_negative_numbers = true)]
@@ -139,11 +144,16 @@ pub enum DownMode {
 
 /// `faultctl mark`
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(
+    override_usage = "\
+faultctl mark <VALUE[/MASK]> --iface <NAME> [OPTIONS] [-- <COMMAND>...]
+       faultctl mark --dscp <DSCP> --iface <NAME> [OPTIONS] [-- <COMMAND>...]",
+    after_help = "\
 Examples:
   faultctl mark 0x10 --iface eth0 --to 10.0.0.0/8     for `ip rule` or `nft` to act on
   faultctl mark 0x10/0xff --iface eth0                the other bits stay
-  faultctl mark --dscp ef --iface eth0 --proto udp --port 5060")]
+  faultctl mark --dscp ef --iface eth0 --proto udp --port 5060"
+)]
 pub struct MarkArgs {
     /// The skb mark, and the bits of it to replace: 0x10, 0x10/0xff
     #[arg(
@@ -167,19 +177,19 @@ pub struct MarkArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Selectors (without an address, port or protocol: every frame)")]
 pub struct Selectors {
-    /// Interface [repeatable]
+    /// Interface (repeatable)
     #[arg(long, value_name = "NAME", required = true, value_parser = NonEmptyStringValueParser::new())]
     pub iface: Vec<String>,
-    /// Far end: address, network, host name or file of them [repeatable]
+    /// Far end: address, network, name or file of them (repeatable)
     #[arg(long, value_name = "ADDR|CIDR|NAME|@FILE")]
     pub to: Vec<Endpoint>,
-    /// Near end: address or network [repeatable, up to 8]
+    /// Near end: address or network (repeatable, up to 8)
     #[arg(long, value_name = "ADDR|CIDR", value_parser = endpoint::parse_network)]
     pub from: Vec<IpNet>,
-    /// Far end that is never hit, whatever `--to` says [repeatable]
+    /// Far end that is never hit, whatever `--to` says (repeatable)
     #[arg(long, value_name = "ADDR|CIDR|NAME|@FILE")]
     pub except: Vec<Endpoint>,
-    /// IP protocols: tcp, udp, icmp (of both families), sctp, 0 to 255
+    /// IP protocols: tcp, udp, icmp (of both families), sctp, 0-255
     #[arg(
         long,
         value_name = "LIST",
@@ -205,13 +215,13 @@ pub struct Selectors {
         allow_negative_numbers = true
     )]
     pub local_port: Vec<PortRange>,
-    /// egress, ingress or both [default: egress; both for down and partition]
+    /// egress, ingress or both [default for loss and mark: egress]
     #[arg(long, value_enum, hide_possible_values = true)]
     pub direction: Option<Direction>,
-    /// Network namespace of the interface: a name of `ip netns`, or a path
+    /// Network namespace: a name of `ip netns`, or a path
     #[arg(long, value_name = "NAME|PATH", value_parser = NonEmptyStringValueParser::new())]
     pub netns: Option<String>,
-    /// Start of the random draws: the same seed repeats them [default: random]
+    /// Start of the random draws, to repeat them [default: random]
     #[arg(long, value_name = "N", value_parser = count::parse_seed, allow_negative_numbers = true)]
     pub seed: Option<u64>,
 }
@@ -236,7 +246,7 @@ pub struct Life {
         long = "for",
         value_name = "TIME",
         value_parser = duration::parse_life,
-        allow_negative_numbers = true
+        allow_hyphen_values = true
     )]
     pub duration: Option<Duration>,
     /// Serve Prometheus metrics while it lives
@@ -248,7 +258,7 @@ pub struct Life {
     /// How to attach, for tests
     #[arg(long, value_enum, default_value_t, hide = true)]
     pub attach: Attach,
-    /// Run a command, and end with it
+    /// After `--`: run a command, and end with it
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
 }
@@ -284,7 +294,7 @@ Examples:
   faultctl clear                                      everything that is faultctl's
   faultctl clear --iface eth0")]
 pub struct ClearArgs {
-    /// Only on this interface [repeatable]
+    /// Only on this interface (repeatable)
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub iface: Vec<String>,
     /// Print JSON lines
@@ -314,7 +324,7 @@ Examples:
   faultctl doctor --iface eth0
   faultctl doctor --netns blue --iface eth0 --json")]
 pub struct DoctorArgs {
-    /// Look at this interface too [repeatable]
+    /// Look at this interface too (repeatable)
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub iface: Vec<String>,
     /// Network namespace of the interfaces: a name of `ip netns`, or a path

@@ -38,6 +38,7 @@ pub enum AttachMode {
 }
 
 /// Runs the fault to its end and returns the exit code.
+#[expect(clippy::needless_pass_by_value, reason = "it will be consumed")]
 pub fn run(request: Request) -> Result<i32, Error> {
     let _ = request;
     Err(Error::NotYet("inject"))

@@ -5,6 +5,7 @@ use std::{
     env,
     error::Error as _,
     ffi::OsString,
+    fmt::Write as _,
     io::{self, Write as _},
     process::ExitCode,
     time::SystemTime,
@@ -33,7 +34,7 @@ fn run(args: &[OsString]) -> Result<i32, Error> {
             let _ = io::stdout().write_all(text.as_bytes());
             Ok(0)
         }
-        Parsed::Command(Command::Inject(request)) => inject::run(request),
+        Parsed::Command(Command::Inject(request)) => inject::run(*request),
         Parsed::Command(Command::Status(request)) => status::run(request),
         Parsed::Command(Command::Clear(request)) => clear::run(request),
         Parsed::Command(Command::Selftest(request)) => selftest::run(request),
@@ -53,10 +54,10 @@ fn report(error: &Error, json: bool) {
 
     let mut text = format!("error: {error}\n");
     for cause in &causes {
-        text += &format!("  caused by: {cause}\n");
+        let _ = writeln!(text, "  caused by: {cause}");
     }
     if let Some(hint) = &hint {
-        text += &format!("hint: {hint}\n");
+        let _ = writeln!(text, "hint: {hint}");
     }
     let _ = io::stderr().write_all(text.as_bytes());
 

@@ -1,4 +1,4 @@
-//! What a fault is, in the user's units; [`compile`] turns it into rules.
+//! What a fault is, in the user's units; [`compile()`] turns it into rules.
 //!
 //! The modules parse the values that a command line or a file is made of.
 

@@ -12,7 +12,7 @@ use crate::{
     Error, clear, doctor,
     inject::{self, AttachMode},
     selftest,
-    spec::{self, Directions, FaultKind, FaultSpec, Loss, Mark, Percent},
+    spec::{self, Directions, FaultKind, FaultSpec, Loss, Mark},
     status,
 };
 
@@ -29,7 +29,7 @@ pub enum Parsed {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     /// `loss`, `partition`, `down`, `mark`
-    Inject(inject::Request),
+    Inject(Box<inject::Request>),
     /// `status`
     Status(status::Request),
     /// `clear`
@@ -128,7 +128,7 @@ fn inject(kind: FaultKind, selectors: Selectors, life: Life) -> Result<Command, 
         seed: selectors.seed,
     };
     spec.check()?;
-    Ok(Command::Inject(inject::Request {
+    Ok(Command::Inject(Box::new(inject::Request {
         spec,
         interfaces: unique(selectors.iface),
         netns: selectors.netns.map(netns_path),
@@ -141,7 +141,7 @@ fn inject(kind: FaultKind, selectors: Selectors, life: Life) -> Result<Command, 
             Attach::Clsact => AttachMode::Clsact,
         },
         command: life.command,
-    }))
+    })))
 }
 
 fn unique(names: Vec<String>) -> Vec<String> {
@@ -160,5 +160,115 @@ fn netns_path(name: String) -> PathBuf {
         name.into()
     } else {
         PathBuf::from("/run/netns").join(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn args(line: &str) -> Vec<OsString> {
+        line.split(' ').map(Into::into).collect()
+    }
+
+    fn request(line: &str) -> inject::Request {
+        match parse(&args(line)) {
+            Ok(Parsed::Command(Command::Inject(request))) => *request,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn definitions_hold_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn loss_defaults_to_egress_until_ctrl_c() {
+        let request = request("faultctl loss 50 --iface eth0");
+        let Ok(percent) = "50".parse() else {
+            panic!("a percentage")
+        };
+        assert_eq!(
+            request,
+            inject::Request {
+                spec: FaultSpec {
+                    kind: FaultKind::Loss(Loss::Random {
+                        percent,
+                        correlation: spec::Percent::default(),
+                    }),
+                    selectors: spec::Selectors::default(),
+                    seed: None,
+                },
+                interfaces: vec!["eth0".into()],
+                netns: None,
+                duration: None,
+                metrics: None,
+                json: false,
+                attach: AttachMode::Auto,
+                command: Vec::new(),
+            }
+        );
+    }
+
+    #[test]
+    fn each_option_reaches_the_request() {
+        let request = request(
+            "faultctl loss --every 10 --iface b --iface a --iface b --to 10.0.0.0/8 \
+             --from 10.1.0.0/16 --except 10.0.0.1 --proto tcp,udp --proto sctp --port 80,443 \
+             --local-port 1-9 --direction both --netns blue --seed 0x10 --for 1m30s \
+             --metrics [::1]:9909 --json --attach clsact -- ping -c 1 --json",
+        );
+        let selectors = &request.spec.selectors;
+        assert_eq!(
+            request.spec.kind,
+            FaultKind::Loss(Loss::Every(10.try_into().unwrap()))
+        );
+        assert_eq!(request.spec.seed, Some(16));
+        assert_eq!(selectors.to, ["10.0.0.0/8".parse().unwrap()]);
+        assert_eq!(selectors.from, ["10.1.0.0/16".parse().unwrap()]);
+        assert_eq!(selectors.except, ["10.0.0.1/32".parse().unwrap()]);
+        assert_eq!(selectors.protocols.len(), 3);
+        assert_eq!(selectors.far_ports.len(), 2);
+        assert_eq!(selectors.near_ports.len(), 1);
+        assert_eq!(selectors.directions, Directions::Both);
+        assert_eq!(request.interfaces, ["b", "a"]);
+        assert_eq!(request.netns, Some("/run/netns/blue".into()));
+        assert_eq!(request.duration, Some(Duration::from_secs(90)));
+        assert_eq!(request.metrics, "[::1]:9909".parse().ok());
+        assert!(request.json);
+        assert_eq!(request.attach, AttachMode::Clsact);
+        assert_eq!(request.command, ["ping", "-c", "1", "--json"]);
+    }
+
+    #[test]
+    fn cutting_off_takes_both_directions_unless_told() {
+        for verb in ["partition", "down"] {
+            let line = format!("faultctl {verb} --iface eth0");
+            assert_eq!(request(&line).spec.selectors.directions, Directions::Both);
+            let line = format!("{line} --direction ingress");
+            assert_eq!(
+                request(&line).spec.selectors.directions,
+                Directions::Ingress
+            );
+        }
+        let mark = request("faultctl mark --dscp ef --iface eth0");
+        assert_eq!(mark.spec.selectors.directions, Directions::Egress);
+    }
+
+    #[test]
+    fn namespace_with_a_slash_is_a_path() {
+        let request = request("faultctl down --iface eth0 --netns /proc/7/ns/net");
+        assert_eq!(request.netns, Some("/proc/7/ns/net".into()));
+    }
+
+    #[test]
+    fn the_childs_json_is_not_ours() {
+        assert!(wants_json(&args("faultctl loss x --json")));
+        assert!(!wants_json(&args("faultctl loss 5 -- tool --json")));
     }
 }

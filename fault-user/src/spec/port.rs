@@ -6,13 +6,8 @@ use super::ValueError;
 
 /// Reads a port (`80`) or a range of ports (`8000-8100`).
 pub fn parse_range(text: &str) -> Result<PortRange, ValueError> {
-    let (first, last) = match text.split_once('-') {
-        Some((first, last)) => (port(first)?, port(last)?),
-        None => {
-            let one = port(text)?;
-            (one, one)
-        }
-    };
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let (first, last) = (port(first)?, port(last)?);
     if last < first {
         return Err(ValueError::ReversedRange { first, last });
     }

@@ -72,7 +72,7 @@ pub enum ValueError {
         address: String,
     },
     /// A prefix that is too long for the address.
-    #[error("a prefix of {address} has a length from 0 to {max}")]
+    #[error("a prefix of `{address}` has a length from 0 to {max}")]
     PrefixLength {
         /// The address.
         address: IpAddr,
