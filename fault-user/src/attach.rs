@@ -12,12 +12,13 @@ use aya::{
 use fault_common::layout::Direction;
 
 use crate::{
+    bpf,
     clsact::{self, Filter, Lock, attach_type},
     error::KernelError,
     inject::AttachMode,
     interface::{self, Interface},
     inventory,
-    link,
+    maps::Loaded,
     namespace::Namespace,
 };
 
@@ -49,11 +50,13 @@ pub enum Attachment {
 
 /// Loads the programs into the kernel: the verifier's work, done before anything is
 /// in force.
-pub fn load(ebpf: &mut Ebpf, directions: &[Direction]) -> Result<(), KernelError> {
+pub fn load(loaded: &mut Loaded, directions: &[Direction]) -> Result<(), KernelError> {
     for &direction in directions {
-        program(ebpf, direction)?
-            .load()
-            .map_err(|error| program_error("load", direction, error))?;
+        let error = |error| program_error("load", direction, error);
+        let program = program(&mut loaded.ebpf, direction)?;
+        program.load().map_err(error)?;
+        bpf::bind(program.fd().map_err(error)?.as_fd(), loaded.owner.as_fd())
+            .map_err(KernelError::system("bind a map to a program"))?;
     }
     Ok(())
 }
@@ -100,7 +103,7 @@ fn attach_tcx(
             let fd = program
                 .fd()
                 .map_err(|error| program_error("attach", direction, error))?;
-            link::attach(fd.as_fd(), iface.index, direction).map_err(|source| {
+            bpf::attach_tcx(fd.as_fd(), iface.index, direction).map_err(|source| {
                 KernelError::Attach {
                     iface: iface.name.clone(),
                     hook: "tcx",
@@ -230,7 +233,7 @@ impl Attachment {
         match self {
             Self::Tcx(links) => links
                 .iter()
-                .all(|link| link::ifindex(link.as_fd()).is_ok_and(|index| index != 0)),
+                .all(|link| bpf::tcx_ifindex(link.as_fd()).is_ok_and(|index| index != 0)),
             Self::Clsact {
                 namespace, ifindex, ..
             } => namespace
