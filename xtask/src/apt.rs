@@ -74,6 +74,13 @@ pub const TESTS: &[Package] = &[
     ),
 ];
 
+/// `promtool`: its package would start Prometheus.
+pub const PROMTOOL: Package = package(
+    "prometheus",
+    "promtool",
+    "tests check the metrics' names with it",
+);
+
 /// Whether this is Debian itself; derivatives lack the packages.
 pub fn is_debian() -> bool {
     fs::read_to_string("/etc/os-release").is_ok_and(|text| names_debian(&text))
@@ -104,14 +111,14 @@ pub fn ensure(packages: &[Package]) -> Result<()> {
 
 /// Installs packages, whether they are there or not; an old one is replaced.
 pub fn install(packages: &[Package]) -> Result<()> {
-    for package in packages {
+    for package in packages.iter().filter(|package| !package.is_there()) {
         say(&format!("installing {}: {}", package.name, package.why));
     }
     // Nothing that is there is removed for ours: such a conflict is the user's to solve.
-    let arguments = ["install", "-y", "--no-install-recommends", "--no-remove"];
-    let install = || -> Result<()> {
+    let install = || {
         let mut command = apt_get()?;
-        command.args(arguments);
+        command.args(["install", "-y", "-qq"]);
+        command.args(["--no-install-recommends", "--no-remove"]);
         command.args(packages.iter().map(|package| package.name));
         command::run(
             &mut command,
@@ -166,18 +173,14 @@ pub fn extract(package: &Package) -> Result<()> {
     Ok(())
 }
 
-/// `promtool`: its package would start Prometheus.
-pub const PROMTOOL: Package = package(
-    "prometheus",
-    "promtool",
-    "tests check the metrics' names with it",
-);
-
 impl Package {
     fn is_there(&self) -> bool {
-        // An absolute path is found whatever directory it is joined to.
-        command::find(self.probe).is_some()
-            || Path::new(self.probe).is_absolute() && Path::new(self.probe).exists()
+        let probe = Path::new(self.probe);
+        if probe.is_absolute() {
+            probe.exists()
+        } else {
+            command::find(self.probe).is_some()
+        }
     }
 }
 

@@ -65,9 +65,13 @@ pub fn not_started(command: &Command, error: &std::io::Error, hint: &str) -> Err
 
 /// The command with its arguments, as one would type it.
 pub fn describe(command: &Command) -> String {
-    let words = [command.get_program()]
-        .into_iter()
-        .chain(command.get_args());
+    let program = match command.get_program() {
+        program if env::var_os("CARGO").is_some_and(|cargo| cargo == program) => {
+            OsStr::new("cargo")
+        }
+        program => program,
+    };
+    let words = [program].into_iter().chain(command.get_args());
     let words: Vec<_> = words.map(OsStr::to_string_lossy).collect();
     words.join(" ")
 }
