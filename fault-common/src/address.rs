@@ -3,24 +3,41 @@
 use bytemuck::{Pod, Zeroable};
 
 /// An IPv6 address, or an IPv4 address mapped into one (`::ffff:a.b.c.d`,
-/// RFC 4291 section 2.5.5.2), in network byte order.
+/// RFC 4291 section 2.5.5.2), as it lies in memory: in network byte order.
+///
+/// Four words, so that the kernel program holds it in registers, not byte by byte.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
-pub struct Address(pub [u8; 16]);
+pub struct Address(pub [u32; 4]);
 
 impl Address {
     /// Prefix length of `::ffff:0:0/96`, which holds all of IPv4.
     pub const V4_PREFIX_LEN: u32 = 96;
 
-    /// The mapped form of an IPv4 address in network byte order.
-    #[inline]
-    pub const fn from_v4(v4: [u8; 4]) -> Self {
-        let [a, b, c, d] = v4;
-        Self([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d])
+    /// An IPv6 address in network byte order.
+    pub const fn from_v6(v6: [u8; 16]) -> Self {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = v6;
+        Self([
+            u32::from_ne_bytes([a, b, c, d]),
+            u32::from_ne_bytes([e, f, g, h]),
+            u32::from_ne_bytes([i, j, k, l]),
+            u32::from_ne_bytes([m, n, o, p]),
+        ])
     }
 
-    #[inline]
-    fn halves(self) -> [u64; 2] {
+    /// The mapped form of an IPv4 address in network byte order.
+    pub const fn from_v4(v4: [u8; 4]) -> Self {
+        Self::from_v4_word(u32::from_ne_bytes(v4))
+    }
+
+    /// The same from a word as it lies in memory.
+    #[inline(always)]
+    pub const fn from_v4_word(v4: u32) -> Self {
+        Self([0, 0, 0xffff_u32.to_be(), v4])
+    }
+
+    /// The bytes, in network order.
+    pub fn octets(self) -> [u8; 16] {
         bytemuck::cast(self.0)
     }
 }
@@ -29,8 +46,8 @@ impl Address {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Network {
-    bits: [u64; 2],
-    mask: [u64; 2],
+    bits: Address,
+    mask: Address,
 }
 
 impl Network {
@@ -43,29 +60,26 @@ impl Network {
         } else {
             u128::MAX << (128 - prefix_len)
         };
-        let bits = (u128::from_be_bytes(address.0) & all).to_be_bytes();
-        Self {
-            bits: halves(bits),
-            mask: halves(all.to_be_bytes()),
+        let mask = Address::from_v6(all.to_be_bytes());
+        let mut bits = address;
+        let mut i = 0;
+        while i < 4 {
+            bits.0[i] &= mask.0[i];
+            i += 1;
         }
+        Self { bits, mask }
     }
 
     /// Whether `address` is inside.
     #[inline]
     pub fn contains(&self, address: Address) -> bool {
-        let [high, low] = address.halves();
-        high & self.mask[0] == self.bits[0] && low & self.mask[1] == self.bits[1]
+        let [a, b, c, d] = address.0;
+        let [bits, mask] = [self.bits.0, self.mask.0];
+        a & mask[0] == bits[0]
+            && b & mask[1] == bits[1]
+            && c & mask[2] == bits[2]
+            && d & mask[3] == bits[3]
     }
-}
-
-/// The two halves as they lie in memory: compared for equality only, so the
-/// byte order of the machine does not matter.
-const fn halves(bytes: [u8; 16]) -> [u64; 2] {
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = bytes;
-    [
-        u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
-        u64::from_ne_bytes([i, j, k, l, m, n, o, p]),
-    ]
 }
 
 #[cfg(test)]
@@ -82,7 +96,7 @@ mod tests {
     #[test]
     fn prefix_of_zero_bits_holds_everything_and_of_128_one() {
         let one = Address::from_v4([192, 0, 2, 1]);
-        let other = Address([0xfd; 16]);
+        let other = Address::from_v6([0xfd; 16]);
         assert!(Network::new(one, 0).contains(other));
         assert!(Network::new(one, 128).contains(one));
         assert!(!Network::new(one, 128).contains(Address::from_v4([192, 0, 2, 0])));

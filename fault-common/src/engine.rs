@@ -43,7 +43,7 @@ pub struct Size {
 }
 
 /// What is to happen to a packet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// Lose it; the rest is moot.
     pub drop: bool,
@@ -51,18 +51,11 @@ pub struct Verdict {
     pub mark: u32,
     /// Bits of the skb mark to replace.
     pub mark_mask: u32,
-    /// The DSCP to write.
-    pub dscp: Option<Dscp>,
-}
-
-/// A DSCP, and where it goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Dscp {
-    /// 0 to 63.
-    pub value: u8,
+    /// The DSCP to write into an IP header, or [`Rule::NO_DSCP`].
+    pub dscp: u32,
     /// Where the IP header starts.
     pub network_offset: u32,
-    /// 4 or 6.
+    /// 4 or 6; 0 where there is no IP header.
     pub version: u8,
 }
 
@@ -72,14 +65,16 @@ impl Verdict {
         drop: false,
         mark: 0,
         mark_mask: 0,
-        dscp: None,
+        dscp: Rule::NO_DSCP,
+        network_offset: 0,
+        version: 0,
     };
 }
 
 /// Runs a frame through the rules: parse, look its far end up, let each rule of
 /// the target decide in order. The first that drops ends it.
 #[inline(always)]
-pub fn run<T: Tables, P: Packet + ?Sized>(
+pub fn run<T: Tables, P: Packet>(
     tables: &T,
     packet: &P,
     size: Size,
@@ -90,24 +85,24 @@ pub fn run<T: Tables, P: Packet + ?Sized>(
     let Some(config) = tables.config(set) else {
         return Verdict::PASS;
     };
-    let frame = parse(packet, link, direction);
-    let target = match &frame {
-        Ok(flow) => {
-            if let Some(reason) = flow.incomplete {
-                tables.count_reason(reason);
-            }
-            look_up(tables, set, &config, flow)
-        }
-        Err(reason) => {
-            tables.count_reason(*reason);
-            config.default_target
-        }
+    let flow = parse(packet, link, direction);
+    if let Some(reason) = flow.incomplete {
+        tables.count_reason(reason);
+    }
+    let target = if flow.is_ip() {
+        look_up(tables, set, &config, &flow)
+    } else {
+        config.default_target
     };
     // Also the way out for `Config::NO_TARGET`, which is no valid id.
     let Some(target) = tables.target(target) else {
         return Verdict::PASS;
     };
-    let mut verdict = Verdict::PASS;
+    let mut verdict = Verdict {
+        network_offset: flow.network_offset,
+        version: flow.version,
+        ..Verdict::PASS
+    };
     for i in 0..RULES_PER_TARGET {
         if i >= target.len as usize {
             break;
@@ -116,7 +111,7 @@ pub fn run<T: Tables, P: Packet + ?Sized>(
         let Some(rule) = tables.rule(id) else {
             break;
         };
-        if !matches(rule, frame.as_ref().map_err(|reason| *reason), direction)
+        if !matches(rule, &flow, direction)
             || !tables.in_force(id)
         {
             continue;
@@ -139,9 +134,9 @@ pub fn run<T: Tables, P: Packet + ?Sized>(
             Decision::Pass => {}
             Decision::Drop => {
                 verdict.drop = true;
-                return verdict;
+                break;
             }
-            Decision::Mark => verdict.mark(rule, frame.as_ref().ok()),
+            Decision::Mark => verdict.mark(rule),
         }
     }
     verdict
@@ -169,17 +164,11 @@ fn look_up<T: Tables>(tables: &T, set: u32, config: &Config, flow: &Flow) -> u32
 impl Verdict {
     /// A later mark replaces the bits that it names.
     #[inline(always)]
-    fn mark(&mut self, rule: &Rule, flow: Option<&Flow>) {
+    fn mark(&mut self, rule: &Rule) {
         self.mark = (self.mark & !rule.mark_mask) | (rule.mark & rule.mark_mask);
         self.mark_mask |= rule.mark_mask;
-        if rule.dscp != Rule::NO_DSCP
-            && let Some(flow) = flow
-        {
-            self.dscp = Some(Dscp {
-                value: (rule.dscp & 0x3f) as u8,
-                network_offset: flow.network_offset,
-                version: flow.version,
-            });
+        if rule.dscp != Rule::NO_DSCP {
+            self.dscp = rule.dscp;
         }
     }
 }

@@ -2,15 +2,49 @@
 
 use crate::{address::Address, layout::Direction};
 
-/// A frame whose bytes can be read.
+/// A frame whose bytes can be read, in network byte order; `None` where it ends
+/// before.
 pub trait Packet {
-    /// `N` bytes at `offset`, or `None` where the frame ends before.
-    fn read<const N: usize>(&self, offset: u32) -> Option<[u8; N]>;
+    /// One byte.
+    fn byte(&self, offset: u32) -> Option<u8>;
+    /// Two bytes.
+    fn half(&self, offset: u32) -> Option<u16>;
+    /// Four bytes.
+    fn word(&self, offset: u32) -> Option<u32>;
+
+    /// The same frame for reads at offsets that the frame itself decides about.
+    ///
+    /// In the kernel these go through a helper: slower than a look into memory, but
+    /// the verifier needs not follow every offset that there could be.
+    type Wandering<'a>: Packet
+    where
+        Self: 'a;
+    /// See [`Packet::Wandering`].
+    fn wandering(&self) -> Self::Wandering<'_>;
 }
 
-impl Packet for [u8] {
-    fn read<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
-        self.get(offset as usize..)?.first_chunk().copied()
+impl Packet for &[u8] {
+    fn byte(&self, offset: u32) -> Option<u8> {
+        self.get(offset as usize).copied()
+    }
+
+    fn half(&self, offset: u32) -> Option<u16> {
+        let bytes = self.get(offset as usize..)?.first_chunk()?;
+        Some(u16::from_be_bytes(*bytes))
+    }
+
+    fn word(&self, offset: u32) -> Option<u32> {
+        let bytes = self.get(offset as usize..)?.first_chunk()?;
+        Some(u32::from_be_bytes(*bytes))
+    }
+
+    type Wandering<'a>
+        = &'a [u8]
+    where
+        Self: 'a;
+
+    fn wandering(&self) -> &[u8] {
+        self
     }
 }
 
@@ -23,31 +57,58 @@ pub enum LinkLayer {
     None,
 }
 
-/// An IP packet as rules see it.
+/// A frame as rules see it.
+///
+/// Every field always has a value: the kernel's verifier refuses a program that
+/// carries undefined bytes about, even where they are never looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flow {
+    /// 4 or 6; 0 where it is not IP, and the fields below mean nothing.
+    pub version: u8,
+    /// Why it could not be read to its end, if so.
+    pub incomplete: Option<Reason>,
     /// The remote address: destination on egress, source on ingress.
     pub far: Address,
     /// The local address.
     pub near: Address,
     /// IP protocol, or [`Flow::UNKNOWN_PROTOCOL`].
     pub protocol: u16,
-    /// Ports in host byte order: far and near. None for protocols without ports,
-    /// for later fragments and for headers that are cut off.
-    pub ports: Option<(u16, u16)>,
+    /// Whether the ports are known: not for protocols without ports, for later
+    /// fragments and for headers that are cut off.
+    pub has_ports: bool,
+    /// Port of the remote end, in host byte order.
+    pub far_port: u16,
+    /// Port of the local end, in host byte order.
+    pub near_port: u16,
     /// Whether it is neighbour discovery (RFC 4861), IPv6's ARP.
     pub neighbour_discovery: bool,
     /// Where the IP header starts.
     pub network_offset: u32,
-    /// 4 or 6.
-    pub version: u8,
-    /// Whether the header chain could not be followed to its end, and why.
-    pub incomplete: Option<Reason>,
 }
 
 impl Flow {
     /// The protocol of a packet whose header chain could not be followed.
     pub const UNKNOWN_PROTOCOL: u16 = 0x100;
+
+    /// What is known of a frame before it is read.
+    const UNREAD: Self = Self {
+        version: 0,
+        incomplete: None,
+        far: Address([0; 4]),
+        near: Address([0; 4]),
+        protocol: Self::UNKNOWN_PROTOCOL,
+        has_ports: false,
+        far_port: 0,
+        near_port: 0,
+        neighbour_discovery: false,
+        network_offset: 0,
+    };
+
+    /// Whether it is an IP packet.
+    #[inline(always)]
+    pub const fn is_ip(&self) -> bool {
+        self.version != 0
+    }
 }
 
 /// Why no flow, or only a part of one, could be read. Such frames are counted.
@@ -107,6 +168,22 @@ pub mod protocol {
     pub(super) const SHIM6: u8 = 140;
 }
 
+/// Whether another header follows (IANA's list of IPv6 extension headers).
+#[inline(always)]
+fn is_extension(protocol: u8) -> bool {
+    matches!(
+        protocol,
+        protocol::HOP_BY_HOP
+            | protocol::ROUTING
+            | protocol::FRAGMENT
+            | protocol::AUTHENTICATION
+            | protocol::DESTINATION_OPTIONS
+            | protocol::MOBILITY
+            | protocol::HIP
+            | protocol::SHIM6
+    )
+}
+
 const VLAN_TAGS: u32 = 2;
 const EXTENSION_HEADERS: u32 = 8;
 
@@ -115,192 +192,180 @@ const EXTENSION_HEADERS: u32 = 8;
 /// Two VLAN tags (IEEE 802.1Q, 802.1ad) are skipped in the frame; one more may be
 /// in the skb's metadata, where the kernel put it.
 #[inline(always)]
-pub fn parse<P: Packet + ?Sized>(
-    packet: &P,
-    link: LinkLayer,
-    direction: Direction,
-) -> Result<Flow, Reason> {
-    match link {
-        LinkLayer::Ethernet => {
-            let (ether_type, offset) = ethernet(packet)?;
-            match ether_type {
-                ether_type::IPV4 => ipv4(packet, offset, direction),
-                ether_type::IPV6 => ipv6(packet, offset, direction),
-                _ => Err(Reason::NotIp),
-            }
-        }
-        LinkLayer::None => {
-            let [first] = packet.read(0).ok_or(Reason::Truncated)?;
-            match first >> 4 {
-                4 => ipv4(packet, 0, direction),
-                6 => ipv6(packet, 0, direction),
-                _ => Err(Reason::NotIp),
-            }
-        }
+pub fn parse<P: Packet>(packet: &P, link: LinkLayer, direction: Direction) -> Flow {
+    let mut flow = Flow::UNREAD;
+    if let Err(reason) = flow.read(packet, link, direction) {
+        flow.incomplete = Some(reason);
     }
-}
-
-#[inline(always)]
-fn ethernet<P: Packet + ?Sized>(packet: &P) -> Result<(u16, u32), Reason> {
-    let mut offset = 12;
-    let mut ether_type = u16::from_be_bytes(packet.read(offset).ok_or(Reason::Truncated)?);
-    offset += 2;
-    for _ in 0..VLAN_TAGS {
-        if !ether_type::VLAN.contains(&ether_type) {
-            break;
-        }
-        let [_, _, high, low] = packet.read(offset).ok_or(Reason::Truncated)?;
-        ether_type = u16::from_be_bytes([high, low]);
-        offset += 4;
-    }
-    Ok((ether_type, offset))
-}
-
-#[inline(always)]
-fn ipv4<P: Packet + ?Sized>(
-    packet: &P,
-    offset: u32,
-    direction: Direction,
-) -> Result<Flow, Reason> {
-    let header: [u8; 20] = packet.read(offset).ok_or(Reason::Truncated)?;
-    let header_len = u32::from(header[0] & 0x0f) * 4;
-    if header[0] >> 4 != 4 || header_len < 20 {
-        return Err(Reason::Malformed);
-    }
-    let source = Address::from_v4([header[12], header[13], header[14], header[15]]);
-    let destination = Address::from_v4([header[16], header[17], header[18], header[19]]);
-    let protocol = header[9];
-    let mut flow = Flow::new(source, destination, direction, offset, 4);
-    flow.protocol = u16::from(protocol);
-    let fragment_offset = u16::from_be_bytes([header[6], header[7]]) & 0x1fff;
-    if fragment_offset == 0 {
-        flow.read_ports(packet, protocol, offset + header_len, direction);
-    }
-    Ok(flow)
-}
-
-#[inline(always)]
-fn ipv6<P: Packet + ?Sized>(
-    packet: &P,
-    offset: u32,
-    direction: Direction,
-) -> Result<Flow, Reason> {
-    let header: [u8; 40] = packet.read(offset).ok_or(Reason::Truncated)?;
-    if header[0] >> 4 != 6 {
-        return Err(Reason::Malformed);
-    }
-    let mut source = [0; 16];
-    let mut destination = [0; 16];
-    source.copy_from_slice(&header[8..24]);
-    destination.copy_from_slice(&header[24..40]);
-    let mut flow = Flow::new(
-        Address(source),
-        Address(destination),
-        direction,
-        offset,
-        6,
-    );
-    match skip_extensions(packet, header[6], offset + 40) {
-        Ok(Upper {
-            protocol,
-            offset: upper,
-            later_fragment,
-        }) => {
-            flow.protocol = u16::from(protocol);
-            if !later_fragment {
-                flow.read_ports(packet, protocol, upper, direction);
-                if protocol == protocol::ICMPV6 && header[7] == 255 {
-                    flow.neighbour_discovery =
-                        matches!(packet.read::<1>(upper), Some([133..=137]));
-                }
-            }
-        }
-        Err(reason) => flow.incomplete = Some(reason),
-    }
-    Ok(flow)
-}
-
-struct Upper {
-    protocol: u8,
-    offset: u32,
-    later_fragment: bool,
-}
-
-/// Follows IPv6 extension headers (RFC 8200 section 4, IANA's list) to the upper layer.
-#[inline(always)]
-fn skip_extensions<P: Packet + ?Sized>(
-    packet: &P,
-    first: u8,
-    start: u32,
-) -> Result<Upper, Reason> {
-    let mut upper = Upper {
-        protocol: first,
-        offset: start,
-        later_fragment: false,
-    };
-    for _ in 0..EXTENSION_HEADERS {
-        let unit = match upper.protocol {
-            protocol::HOP_BY_HOP
-            | protocol::ROUTING
-            | protocol::DESTINATION_OPTIONS
-            | protocol::MOBILITY
-            | protocol::HIP
-            | protocol::SHIM6 => 8,
-            // RFC 4302 section 2.2: counted in words of four bytes, less two.
-            protocol::AUTHENTICATION => 4,
-            protocol::FRAGMENT => {
-                let [next, _, high, low] =
-                    packet.read(upper.offset).ok_or(Reason::Truncated)?;
-                upper.protocol = next;
-                upper.offset += 8;
-                if u16::from_be_bytes([high, low]) >> 3 != 0 {
-                    upper.later_fragment = true;
-                    return Ok(upper);
-                }
-                continue;
-            }
-            _ => return Ok(upper),
-        };
-        let [next, len] = packet.read(upper.offset).ok_or(Reason::Truncated)?;
-        upper.protocol = next;
-        upper.offset += u32::from(len) * unit + 8;
-    }
-    Err(Reason::TooManyHeaders)
+    flow
 }
 
 impl Flow {
     #[inline(always)]
-    fn new(
-        source: Address,
-        destination: Address,
+    fn read<P: Packet>(
+        &mut self,
+        packet: &P,
+        link: LinkLayer,
         direction: Direction,
-        network_offset: u32,
-        version: u8,
-    ) -> Self {
-        let (far, near) = match direction {
-            Direction::Egress => (destination, source),
-            Direction::Ingress => (source, destination),
+    ) -> Result<(), Reason> {
+        let version = match link {
+            LinkLayer::Ethernet => match self.read_ethernet(packet)? {
+                ether_type::IPV4 => 4,
+                ether_type::IPV6 => 6,
+                _ => return Err(Reason::NotIp),
+            },
+            LinkLayer::None => {
+                packet.byte(0).ok_or(Reason::Truncated)? >> 4
+            }
         };
-        Self {
-            far,
-            near,
-            protocol: Self::UNKNOWN_PROTOCOL,
-            ports: None,
-            neighbour_discovery: false,
-            network_offset,
-            version,
-            incomplete: None,
+        match version {
+            4 => self.read_ipv4(packet, direction),
+            6 => self.read_ipv6(packet, direction),
+            _ => Err(Reason::NotIp),
         }
     }
 
     #[inline(always)]
-    fn read_ports<P: Packet + ?Sized>(
+    fn read_ethernet<P: Packet>(&mut self, packet: &P) -> Result<u16, Reason> {
+        let mut ether_type = packet.half(12).ok_or(Reason::Truncated)?;
+        let mut offset = 14;
+        for _ in 0..VLAN_TAGS {
+            if !ether_type::VLAN.contains(&ether_type) {
+                break;
+            }
+            ether_type = packet.half(offset + 2).ok_or(Reason::Truncated)?;
+            offset += 4;
+        }
+        self.network_offset = offset;
+        Ok(ether_type)
+    }
+
+    #[inline(always)]
+    fn read_ipv4<P: Packet>(
+        &mut self,
+        packet: &P,
+        direction: Direction,
+    ) -> Result<(), Reason> {
+        let offset = self.network_offset;
+        let word = |n: u32| packet.word(offset + 4 * n).ok_or(Reason::Truncated);
+        let first = word(0)? >> 24;
+        let header_len = (first & 0x0f) * 4;
+        if first >> 4 != 4 || header_len < 20 {
+            return Err(Reason::Malformed);
+        }
+        let fragment_offset = word(1)? & 0x1fff;
+        let protocol = (word(2)? >> 16) as u8;
+        self.set_ends(
+            Address::from_v4_word(word(3)?.to_be()),
+            Address::from_v4_word(word(4)?.to_be()),
+            direction,
+        );
+        self.version = 4;
+        self.protocol = u16::from(protocol);
+        if fragment_offset != 0 {
+            return Ok(());
+        }
+        self.read_ports(packet, protocol, offset + header_len, direction)
+    }
+
+    #[inline(always)]
+    fn read_ipv6<P: Packet>(
+        &mut self,
+        packet: &P,
+        direction: Direction,
+    ) -> Result<(), Reason> {
+        let offset = self.network_offset;
+        let word = |n: u32| packet.word(offset + 4 * n).ok_or(Reason::Truncated);
+        if word(0)? >> 28 != 6 {
+            return Err(Reason::Malformed);
+        }
+        let next_and_hops = word(1)?;
+        let address = |n: u32| {
+            Ok(Address([
+                word(n)?.to_be(),
+                word(n + 1)?.to_be(),
+                word(n + 2)?.to_be(),
+                word(n + 3)?.to_be(),
+            ]))
+        };
+        self.set_ends(address(2)?, address(6)?, direction);
+        self.version = 6;
+        let first = (next_and_hops >> 8) as u8;
+        let hop_limit = next_and_hops as u8;
+        if is_extension(first) {
+            self.skip_extensions(&packet.wandering(), first, hop_limit, offset + 40, direction)
+        } else {
+            self.read_upper(packet, first, hop_limit, offset + 40, direction)
+        }
+    }
+
+    /// Follows IPv6 extension headers (RFC 8200 section 4) to the upper layer.
+    #[inline(always)]
+    fn skip_extensions<P: Packet>(
+        &mut self,
+        packet: &P,
+        first: u8,
+        hop_limit: u8,
+        start: u32,
+        direction: Direction,
+    ) -> Result<(), Reason> {
+        let mut protocol = first;
+        let mut offset = start;
+        for _ in 0..EXTENSION_HEADERS {
+            let header = packet.word(offset).ok_or(Reason::Truncated)?;
+            let len = header >> 16 & 0xff;
+            offset += match protocol {
+                // RFC 4302 section 2.2: counted in words of four bytes, less two.
+                protocol::AUTHENTICATION => len * 4 + 8,
+                protocol::FRAGMENT => 8,
+                _ => len * 8 + 8,
+            };
+            let later_fragment = protocol == protocol::FRAGMENT && header & 0xfff8 != 0;
+            protocol = (header >> 24) as u8;
+            if later_fragment {
+                self.protocol = u16::from(protocol);
+                return Ok(());
+            }
+            if !is_extension(protocol) {
+                return self.read_upper(packet, protocol, hop_limit, offset, direction);
+            }
+        }
+        Err(Reason::TooManyHeaders)
+    }
+
+    #[inline(always)]
+    fn read_upper<P: Packet>(
+        &mut self,
+        packet: &P,
+        protocol: u8,
+        hop_limit: u8,
+        offset: u32,
+        direction: Direction,
+    ) -> Result<(), Reason> {
+        self.protocol = u16::from(protocol);
+        if protocol == protocol::ICMPV6 && hop_limit == 255 {
+            let kind = packet.byte(offset).ok_or(Reason::Truncated)?;
+            self.neighbour_discovery = matches!(kind, 133..=137);
+        }
+        self.read_ports(packet, protocol, offset, direction)
+    }
+
+    #[inline(always)]
+    fn set_ends(&mut self, source: Address, destination: Address, direction: Direction) {
+        (self.far, self.near) = match direction {
+            Direction::Egress => (destination, source),
+            Direction::Ingress => (source, destination),
+        };
+    }
+
+    #[inline(always)]
+    fn read_ports<P: Packet>(
         &mut self,
         packet: &P,
         protocol: u8,
         offset: u32,
         direction: Direction,
-    ) {
+    ) -> Result<(), Reason> {
         if !matches!(
             protocol,
             protocol::TCP
@@ -309,17 +374,15 @@ impl Flow {
                 | protocol::SCTP
                 | protocol::UDP_LITE
         ) {
-            return;
+            return Ok(());
         }
-        let Some([a, b, c, d]) = packet.read(offset) else {
-            self.incomplete = Some(Reason::Truncated);
-            return;
-        };
-        let source = u16::from_be_bytes([a, b]);
-        let destination = u16::from_be_bytes([c, d]);
-        self.ports = Some(match direction {
+        let ports = packet.word(offset).ok_or(Reason::Truncated)?;
+        let (source, destination) = ((ports >> 16) as u16, ports as u16);
+        self.has_ports = true;
+        (self.far_port, self.near_port) = match direction {
             Direction::Egress => (destination, source),
             Direction::Ingress => (source, destination),
-        });
+        };
+        Ok(())
     }
 }

@@ -13,7 +13,7 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use fault_common::{
-    engine::{self, Verdict},
+    engine,
     layout::Direction,
     packet::LinkLayer,
 };
@@ -26,9 +26,7 @@ pub fn classify(ctx: &TcContext, link: LinkLayer, direction: Direction) -> i32 {
     if verdict.drop {
         lose(direction)
     } else {
-        if verdict != Verdict::PASS {
-            skb.mark(&verdict);
-        }
+        skb.mark(&verdict);
         // "No verdict of mine": programs and filters behind this one still run.
         TC_ACT_UNSPEC
     }

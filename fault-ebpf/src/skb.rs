@@ -1,20 +1,17 @@
 //! An skb as the engine reads it, and what may be written to it.
 
-use core::mem::MaybeUninit;
+use core::{arch::asm, mem::offset_of};
 
 use aya_ebpf::{
-    EbpfContext as _,
     bindings::{__sk_buff, BPF_F_RECOMPUTE_CSUM},
     helpers::bpf_skb_load_bytes,
     programs::TcContext,
 };
 use fault_common::{
-    engine::{Dscp, Size, Verdict},
+    engine::{Size, Verdict},
+    layout::Rule,
     packet::Packet,
 };
-
-/// No header that is read starts further inside a frame.
-const FURTHEST: u32 = 0x3fff;
 
 /// A frame on a tc hook.
 pub struct Skb<'a> {
@@ -54,12 +51,13 @@ impl<'a> Skb<'a> {
                 (*raw).mark = ((*raw).mark & !verdict.mark_mask) | verdict.mark;
             }
         }
-        if let Some(dscp) = verdict.dscp {
+        if verdict.dscp != Rule::NO_DSCP {
+            let dscp = (verdict.dscp & 0x3f) as u8;
             // A frame that can't be written keeps its DSCP.
-            let _ = if dscp.version == 4 {
-                self.set_ipv4_dscp(dscp)
-            } else {
-                self.set_ipv6_dscp(dscp)
+            let _ = match verdict.version {
+                4 => self.set_ipv4_dscp(verdict.network_offset, dscp),
+                6 => self.set_ipv6_dscp(verdict.network_offset, dscp),
+                _ => None,
             };
         }
     }
@@ -67,65 +65,159 @@ impl<'a> Skb<'a> {
     /// The upper six bits of the second byte (RFC 2474), with the header checksum
     /// (RFC 1624) mended for the 16-bit word that holds them.
     #[inline(always)]
-    fn set_ipv4_dscp(&self, dscp: Dscp) -> Option<()> {
-        let offset = dscp.network_offset;
-        let [version, tos] = self.read(offset)?;
-        let new_tos = (dscp.value << 2) | (tos & 3);
-        if new_tos == tos {
+    fn set_ipv4_dscp(&self, offset: u32, dscp: u8) -> Option<()> {
+        let old = self.half(offset)?;
+        let new = (old & !0x00fc) | (u16::from(dscp) << 2);
+        if new == old {
             return Some(());
         }
-        let old = u16::from_ne_bytes([version, tos]);
-        let new = u16::from_ne_bytes([version, new_tos]);
         let skb = &self.ctx.skb;
-        skb.l3_csum_replace((offset + 10) as usize, u64::from(old), u64::from(new), 2)
+        let (old, new_be) = (u64::from(old.to_be()), u64::from(new.to_be()));
+        skb.l3_csum_replace((offset + 10) as usize, old, new_be, 2)
             .ok()?;
-        skb.store((offset + 1) as usize, &new_tos, 0).ok()
+        skb.store((offset + 1) as usize, &(new as u8), 0).ok()
     }
 
     /// The upper six bits of the traffic class, which lies across two bytes. There
     /// is no header checksum, but a sum over the whole packet may ride along.
     #[inline(always)]
-    fn set_ipv6_dscp(&self, dscp: Dscp) -> Option<()> {
-        let old: [u8; 2] = self.read(dscp.network_offset)?;
-        let cleared = u16::from_be_bytes(old) & !0x0fc0;
-        let new = (cleared | (u16::from(dscp.value) << 6)).to_be_bytes();
+    fn set_ipv6_dscp(&self, offset: u32, dscp: u8) -> Option<()> {
+        let old = self.half(offset)?;
+        let new = (old & !0x0fc0) | (u16::from(dscp) << 6);
         if new == old {
             return Some(());
         }
         self.ctx
             .skb
             .store(
-                dscp.network_offset as usize,
-                &new,
+                offset as usize,
+                &new.to_be(),
                 u64::from(BPF_F_RECOMPUTE_CSUM),
             )
             .ok()
     }
-}
 
-impl Packet for Skb<'_> {
-    /// Straight from the linear part where the bytes are there, else by the helper,
-    /// which reads fragments of the skb too.
+    /// Where `len` bytes at `offset` lie in the linear part, if they do.
+    ///
+    /// In assembly, because the verifier follows pointers and the compiler sees
+    /// numbers: it must not add them up in another order.
     #[inline(always)]
-    fn read<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
+    fn linear<const LEN: u64>(&self, offset: u32) -> Option<u64> {
         if offset > FURTHEST {
             return None;
         }
-        let start = self.ctx.data() + offset as usize;
-        if start + N <= self.ctx.data_end() {
-            // SAFETY: the line above checked both ends, and bytes need no alignment.
-            return Some(unsafe { (start as *const [u8; N]).read_unaligned() });
-        }
-        let mut bytes = MaybeUninit::<[u8; N]>::uninit();
-        // SAFETY: the helper fills all `N` bytes or fails.
+        let (start, end): (u64, u64);
+        // SAFETY: reads two fields of a valid context and adds two numbers.
         unsafe {
-            (bpf_skb_load_bytes(
-                self.ctx.as_ptr().cast(),
-                offset,
-                bytes.as_mut_ptr().cast(),
-                N as u32,
-            ) == 0)
-                .then(|| bytes.assume_init())
+            asm!(
+                "{start} = *(u32 *)({ctx} + {data})",
+                "{end} = *(u32 *)({ctx} + {data_end})",
+                "{start} += {offset}",
+                ctx = in(reg) self.raw(),
+                offset = in(reg) u64::from(offset),
+                start = out(reg) start,
+                end = out(reg) end,
+                data = const offset_of!(__sk_buff, data),
+                data_end = const offset_of!(__sk_buff, data_end),
+            );
         }
+        (start + LEN <= end).then_some(start)
     }
+}
+
+/// No header that is read starts further inside a frame.
+const FURTHEST: u32 = 0x3fff;
+
+macro_rules! read {
+    ($self:ident, $offset:ident, $type:ty, $load:literal) => {{
+        match $self.linear::<{ size_of::<$type>() as u64 }>($offset) {
+            Some(start) => {
+                let value: u64;
+                // SAFETY: `linear` checked both ends. BPF loads need no alignment on
+                // the machines that this is built for.
+                unsafe {
+                    asm!($load, value = out(reg) value, start = in(reg) start);
+                }
+                Some(<$type>::from_be(value as $type))
+            }
+            None => load::<$type>($self.raw(), $offset).map(|value| value as $type),
+        }
+    }};
+}
+
+impl Packet for Skb<'_> {
+    #[inline(always)]
+    fn byte(&self, offset: u32) -> Option<u8> {
+        read!(self, offset, u8, "{value} = *(u8 *)({start} + 0)")
+    }
+
+    #[inline(always)]
+    fn half(&self, offset: u32) -> Option<u16> {
+        read!(self, offset, u16, "{value} = *(u16 *)({start} + 0)")
+    }
+
+    #[inline(always)]
+    fn word(&self, offset: u32) -> Option<u32> {
+        read!(self, offset, u32, "{value} = *(u32 *)({start} + 0)")
+    }
+
+    type Wandering<'a>
+        = Wandering
+    where
+        Self: 'a;
+
+    #[inline(always)]
+    fn wandering(&self) -> Wandering {
+        Wandering(self.raw())
+    }
+}
+
+/// A frame that is read by the helper only.
+pub struct Wandering(*mut __sk_buff);
+
+impl Packet for Wandering {
+    #[inline(always)]
+    fn byte(&self, offset: u32) -> Option<u8> {
+        load::<u8>(self.0, offset).map(|value| value as u8)
+    }
+
+    #[inline(always)]
+    fn half(&self, offset: u32) -> Option<u16> {
+        load::<u16>(self.0, offset).map(|value| value as u16)
+    }
+
+    #[inline(always)]
+    fn word(&self, offset: u32) -> Option<u32> {
+        load::<u32>(self.0, offset)
+    }
+
+    type Wandering<'a> = Self;
+
+    #[inline(always)]
+    fn wandering(&self) -> Self {
+        Self(self.0)
+    }
+}
+
+/// Bytes from anywhere in the frame, also from beyond the linear part, where some
+/// drivers leave headers.
+#[inline(always)]
+fn load<T>(skb: *mut __sk_buff, offset: u32) -> Option<u32> {
+    let len = size_of::<T>() as u32;
+    let loaded = load_bytes(skb, offset, len);
+    (loaded >= 0).then_some(loaded as u32 >> (32 - 8 * len))
+}
+
+/// A function of its own for its stack: up to four bytes as the upper part of a
+/// big-endian word, or a negative number where the frame ends before.
+#[inline(never)]
+fn load_bytes(skb: *mut __sk_buff, offset: u32, len: u32) -> i64 {
+    let mut word = 0_u32;
+    // SAFETY: a length of at most four is checked, and the buffer is that long.
+    let result = if len <= 4 {
+        unsafe { bpf_skb_load_bytes(skb.cast(), offset, (&raw mut word).cast(), len) }
+    } else {
+        -1
+    };
+    if result < 0 { -1 } else { i64::from(u32::from_be(word)) }
 }

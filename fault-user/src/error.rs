@@ -6,6 +6,10 @@ use ipnet::IpNet;
 
 use crate::spec::ValueError;
 
+mod kernel;
+
+pub use kernel::KernelError;
+
 /// What went wrong. The text is lower case, without a full stop, objects in
 /// backticks; causes are in the source chain.
 #[derive(Debug, thiserror::Error)]
@@ -105,6 +109,30 @@ pub enum Error {
         source: Option<io::Error>,
     },
 
+    /// The kernel refused, or something is missing on this machine.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+
+    /// The command after `--` did not start.
+    #[error("cannot run `{program}`")]
+    Command {
+        /// The command.
+        program: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The address for metrics cannot be used.
+    #[error("cannot serve metrics on `{address}`")]
+    Metrics {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// Whoever read the output went away.
+    #[error("nobody reads the output any more, so the fault was ended")]
+    OutputClosed,
+
     /// A verb whose work is still to be written.
     #[error("`{0}` does nothing yet")]
     NotYet(&'static str),
@@ -143,7 +171,9 @@ impl Error {
             Self::HostName { name, .. } => {
                 format!("check it with `getent ahosts {name}`, or give the address")
             }
-            Self::NotYet(_) => return None,
+            Self::Kernel(error) => return error.hint(),
+            Self::Metrics { .. } => "choose another port, or see who has it with `ss -ltnp`".into(),
+            Self::Command { .. } | Self::OutputClosed | Self::NotYet(_) => return None,
         };
         Some(hint)
     }
@@ -164,6 +194,10 @@ impl Error {
             | Self::FileLine { .. }
             | Self::FileName { .. }
             | Self::HostName { .. }
+            | Self::Kernel(_)
+            | Self::Command { .. }
+            | Self::Metrics { .. }
+            | Self::OutputClosed
             | Self::NotYet(_) => 1,
         }
     }

@@ -2,7 +2,18 @@
 
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
-use crate::{Error, spec::FaultSpec};
+use crate::{
+    Error,
+    active::{Faults, Plan},
+    error::KernelError,
+    metrics,
+    namespace::Namespace,
+    object::Object,
+    privilege,
+    session::Session,
+    signals::Caught,
+    spec::FaultSpec,
+};
 
 /// A fault, where it goes and how long it lives.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,7 +50,59 @@ pub enum AttachMode {
 
 /// Runs the fault to its end and returns the exit code.
 #[expect(clippy::needless_pass_by_value, reason = "it will be consumed")]
-pub fn run(request: Request) -> Result<i32, Error> {
-    let _ = request;
-    Err(Error::NotYet("inject"))
+pub fn run(request: &Request) -> Result<i32, Error> {
+    let namespace = request
+        .netns
+        .as_deref()
+        .map_or_else(Namespace::default, Namespace::named);
+    privilege::require(&privilege::TO_ATTACH)?;
+    if !namespace.is_own() {
+        privilege::require(&[privilege::TO_LOOK_AROUND])?;
+    }
+    let object = Object::embedded()?;
+    let listener = request
+        .metrics
+        .map(|address| {
+            metrics::bind(address).map_err(|source| Error::Metrics { address, source })
+        })
+        .transpose()?;
+    let seed = request.spec.seed.unwrap_or_else(random_seed);
+    let caught = Caught::new()?;
+    let command = command_line();
+    let faults = Faults::begin(
+        &Plan {
+            spec: &request.spec,
+            seed,
+            interfaces: &request.interfaces,
+            namespace: &namespace,
+            duration: request.duration,
+            attach: request.attach,
+            command: &command,
+        },
+        object,
+    )?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(KernelError::system("create a runtime"))?;
+    runtime.block_on(async {
+        Session::start(request, &namespace, faults, seed, caught)?
+            .run(listener)
+            .await
+    })
+}
+
+/// The arguments as they were typed, for whoever asks whose a fault is.
+fn command_line() -> String {
+    let args: Vec<_> = std::env::args_os()
+        .skip(1)
+        .map(|arg| arg.to_string_lossy().into_owned())
+        .collect();
+    args.join(" ")
+}
+
+/// From the standard library's hasher, which the system seeds.
+fn random_seed() -> u64 {
+    use std::hash::{BuildHasher as _, RandomState};
+    RandomState::new().hash_one(0)
 }

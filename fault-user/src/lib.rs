@@ -4,12 +4,31 @@
 //! compiles it for the kernel, and each verb has a module with a `Request` and a
 //! `run`. Nothing here prints or exits: that is the binary's.
 
+pub mod active;
+pub mod attach;
 pub mod clear;
 pub mod cli;
+pub mod clock;
+mod clsact;
 pub mod doctor;
 pub mod error;
 pub mod inject;
+pub mod interface;
+pub mod inventory;
+pub mod lease;
+mod link;
+pub mod maps;
+pub mod metrics;
+pub mod namespace;
+mod netlink;
+pub mod object;
+pub mod privilege;
+pub mod process;
+pub mod report;
 pub mod selftest;
+mod session;
+mod signals;
+pub mod snapshot;
 pub mod spec;
 pub mod status;
 

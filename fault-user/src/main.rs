@@ -34,9 +34,9 @@ fn run(args: &[OsString]) -> Result<i32, Error> {
             let _ = io::stdout().write_all(text.as_bytes());
             Ok(0)
         }
-        Parsed::Command(Command::Inject(request)) => inject::run(*request),
-        Parsed::Command(Command::Status(request)) => status::run(request),
-        Parsed::Command(Command::Clear(request)) => clear::run(request),
+        Parsed::Command(Command::Inject(request)) => inject::run(&request),
+        Parsed::Command(Command::Status(request)) => status::run(&request),
+        Parsed::Command(Command::Clear(request)) => clear::run(&request),
         Parsed::Command(Command::Selftest(request)) => selftest::run(request),
         Parsed::Command(Command::Doctor(request)) => doctor::run(request),
     }

@@ -1,16 +1,16 @@
 //! From a fault to rules and tables: the one place that rounds and scales.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, num::NonZeroU64};
 
 use fault_common::{
     address::{Address, Network},
-    layout::{Model, PortRange, Ports, Rule},
+    layout::{Fault, Model, PortRange, Ports, Rule},
     random::draw,
 };
 use ipnet::{IpNet, Ipv4Net};
 
 use super::{
-    FaultKind, FaultSpec, Loss, Mark, Percent,
+    Dscp, FaultKind, FaultSpec, Loss, Mark, Percent, SkbMark,
     selection::{Selection, spans_mapped_v4},
 };
 use crate::Error;
@@ -129,7 +129,7 @@ fn mapped(network: &IpNet) -> (Address, u32) {
             Address::from_v4(v4.octets()),
             Address::V4_PREFIX_LEN + length,
         ),
-        IpAddr::V6(v6) => (Address(v6.octets()), length),
+        IpAddr::V6(v6) => (Address::from_v6(v6.octets()), length),
     }
 }
 
@@ -201,8 +201,31 @@ fn ports(ranges: &[PortRange]) -> Ports {
 }
 
 impl FaultKind {
+    /// The inverse of compiling: what a rule in the kernel was made from. `None` for
+    /// numbers that no fault of this version has.
+    pub fn of(rule: &Rule) -> Option<Self> {
+        Some(match Fault::from_number(rule.fault)? {
+            Fault::Loss if rule.model == Model::Every as u32 => {
+                Self::Loss(Loss::Every(NonZeroU64::new(rule.every)?))
+            }
+            Fault::Loss => Self::Loss(Loss::Random {
+                percent: Percent::from_steps(rule.probability),
+                correlation: Percent::from_steps(rule.correlation),
+            }),
+            Fault::Partition => Self::Partition,
+            Fault::Down => Self::Down,
+            Fault::Mark => Self::Mark(Mark {
+                skb: (rule.mark_mask != 0).then_some(SkbMark {
+                    value: rule.mark,
+                    mask: rule.mark_mask,
+                }),
+                dscp: u8::try_from(rule.dscp).ok().and_then(Dscp::new),
+            }),
+        })
+    }
+
     /// What was asked for, as short as it was typed.
-    fn asked(&self) -> String {
+    pub fn asked(&self) -> String {
         match self {
             Self::Loss(Loss::Random {
                 percent,
@@ -225,7 +248,7 @@ impl FaultKind {
     }
 
     /// The share of packets that are to be lost.
-    fn probability(&self) -> Option<f64> {
+    pub fn probability(&self) -> Option<f64> {
         match self {
             Self::Loss(Loss::Random { percent, .. }) => Some(percent.fraction()),
             #[expect(

@@ -50,6 +50,19 @@ impl Percent {
         let steps = (self.fraction() * probability::ONE as f64).round() as u64;
         steps.clamp(1, probability::ONE - 1)
     }
+
+    /// The shortest percentage that has so many steps.
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "numbers up to 2^32 are exact"
+    )]
+    pub fn from_steps(steps: u64) -> Self {
+        let points = steps.min(probability::ONE) as f64 / probability::ONE as f64 * 100.0;
+        (0..12)
+            .filter_map(|decimals| Self::new(format!("{points:.decimals$}").parse().ok()?))
+            .find(|percent| percent.steps() == steps)
+            .unwrap_or(Self(points))
+    }
 }
 
 impl FromStr for Percent {
@@ -75,6 +88,14 @@ impl fmt::Display for Percent {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn steps_give_back_what_was_typed() {
+        for text in ["0%", "0.1%", "5%", "33.3%", "99.999%", "100%"] {
+            let percent: Percent = text.parse().expect("a percentage");
+            assert_eq!(Percent::from_steps(percent.steps()).to_string(), text);
+        }
+    }
 
     #[test]
     fn reads_points_with_and_without_a_sign() {

@@ -1,0 +1,275 @@
+//! Faults in force: from a rule set to programs on interfaces, and back to nothing.
+
+use std::time::Duration;
+
+use fault_common::{
+    layout::{ABI, Direction, Fault, Owner},
+    packet::Reason,
+};
+
+use crate::{
+    attach::{self, Attachment},
+    clock::{boot_ns, nanos},
+    error::{Error, KernelError},
+    inject::AttachMode,
+    interface::Interface,
+    lease::{self, Terms},
+    maps::{Capacity, Loaded, wait_for_readers},
+    namespace::Namespace,
+    object::Object,
+    process,
+    snapshot::{RuleCount, Snapshot},
+    spec::{FaultSpec, RuleSet, compile},
+};
+
+/// A fault on one interface.
+pub struct Active {
+    /// The interface.
+    pub interface: Interface,
+    /// What the kernel was told.
+    pub rules: RuleSet,
+    fault: Fault,
+    directions: &'static [Direction],
+    loaded: Loaded,
+    attachment: Option<Attachment>,
+}
+
+/// A fault on its interfaces, since one moment and until another.
+pub struct Faults {
+    /// One an interface.
+    pub active: Vec<Active>,
+    /// `CLOCK_BOOTTIME` in nanoseconds.
+    pub since_ns: u64,
+    /// `CLOCK_BOOTTIME` in nanoseconds, if it ends by time.
+    pub until_ns: Option<u64>,
+}
+
+/// What to put into force, and where.
+pub struct Plan<'a> {
+    /// The fault.
+    pub spec: &'a FaultSpec,
+    /// Start of its draws.
+    pub seed: u64,
+    /// Names of the interfaces.
+    pub interfaces: &'a [String],
+    /// Where they are.
+    pub namespace: &'a Namespace,
+    /// How long it lasts, if by time.
+    pub duration: Option<Duration>,
+    /// How to attach.
+    pub attach: AttachMode,
+    /// The command line, for those who ask whose it is.
+    pub command: &'a str,
+}
+
+impl Faults {
+    /// Puts a fault into force on all its interfaces, or on none.
+    pub fn begin(plan: &Plan<'_>, object: Object<'_>) -> Result<Self, Error> {
+        let netns_inode = plan.namespace.inode()?;
+        plan.namespace.run(|| begin(plan, object, netns_inode))
+    }
+
+    /// Hands the deadlines to whoever keeps them.
+    pub fn terms(&mut self) -> Vec<Terms> {
+        self.active
+            .iter_mut()
+            .filter_map(|active| {
+                let first = active.loaded.first_rule();
+                Some(Terms {
+                    deadlines: active.loaded.deadlines.take()?,
+                    rules: (first..).take(active.rules.rules.len()).collect(),
+                })
+            })
+            .collect()
+    }
+
+    /// Lets go of interfaces that are gone, and names them.
+    pub fn lost(&mut self) -> Vec<String> {
+        self.active
+            .iter_mut()
+            .filter(|active| active.attachment.as_ref().is_some_and(|held| !held.is_there()))
+            .map(|active| {
+                active.attachment = None;
+                active.interface.name.clone()
+            })
+            .collect()
+    }
+
+    /// Whether any interface is left.
+    pub fn any_left(&self) -> bool {
+        self.active.iter().any(|active| active.attachment.is_some())
+    }
+
+    /// Takes everything off, and waits for the last packet to be counted.
+    pub fn end(&mut self) -> Result<(), KernelError> {
+        let mut result = Ok(());
+        for active in &mut self.active {
+            if let Some(attachment) = active.attachment.take() {
+                result = result.and(attachment.detach());
+            }
+        }
+        wait_for_readers();
+        result
+    }
+
+    /// What has been done so far.
+    pub fn snapshot(&self, lapsed: Duration) -> Result<Snapshot, KernelError> {
+        let mut snapshot = Snapshot {
+            counts: Vec::new(),
+            unparsed: Vec::new(),
+            lapsed,
+        };
+        for active in &self.active {
+            active.count(&mut snapshot)?;
+        }
+        Ok(snapshot)
+    }
+}
+
+impl Drop for Faults {
+    fn drop(&mut self) {
+        let _ = self.end();
+    }
+}
+
+/// In the interfaces' namespace. What takes time comes first: when the first
+/// program is attached, only attaching is left to do.
+fn begin(plan: &Plan<'_>, object: Object<'_>, netns_inode: u64) -> Result<Faults, Error> {
+    let directions = plan.spec.selectors.directions.each();
+    let interfaces = Interface::find(plan.interfaces)?;
+    let mut active = Vec::new();
+    for (n, interface) in (0..).zip(interfaces) {
+        let seed = fault_common::random::draw(plan.seed, n);
+        let rules = compile(plan.spec, seed)?;
+        let mut loaded = Loaded::new(object, interface.link, Capacity::of(&rules)?)?;
+        attach::load(&mut loaded.ebpf, directions)?;
+        active.push(Active {
+            interface,
+            rules,
+            fault: plan.spec.kind.fault(),
+            directions,
+            loaded,
+            attachment: None,
+        });
+    }
+    let since_ns = boot_ns();
+    let mut faults = Faults {
+        active,
+        since_ns,
+        until_ns: plan.duration.map(|span| since_ns.saturating_add(nanos(span))),
+    };
+    for n in 0..faults.active.len() {
+        faults.attach(n, plan, netns_inode)?;
+    }
+    Ok(faults)
+}
+
+impl Faults {
+    fn attach(&mut self, n: usize, plan: &Plan<'_>, netns_inode: u64) -> Result<(), KernelError> {
+        let (since_ns, until_ns) = (self.since_ns, self.until_ns);
+        let Active {
+            interface,
+            rules,
+            directions,
+            loaded,
+            attachment,
+            ..
+        } = &mut self.active[n];
+        loaded.replace(rules, lease::first_deadline(until_ns))?;
+        let owner = Owner {
+            abi: ABI,
+            since_ns,
+            until_ns: until_ns.unwrap_or(0),
+            start_ticks: process::start_ticks(std::process::id()).unwrap_or(0),
+            netns_inode,
+            pid: std::process::id(),
+            uid: caller(),
+            ifindex: interface.index,
+            added_clsact: 0,
+            iface: cut(&interface.name),
+            command: cut(plan.command),
+        };
+        let tables = &mut loaded.tables;
+        *attachment = Some(attach::attach(
+            &mut loaded.ebpf,
+            interface,
+            plan.namespace,
+            directions,
+            plan.attach,
+            |added_clsact| {
+                tables.set_owner(&Owner {
+                    added_clsact: u32::from(added_clsact),
+                    ..owner
+                })
+            },
+        )?);
+        Ok(())
+    }
+}
+
+impl Active {
+    /// The hook that its programs are on.
+    pub fn hook(&self) -> Option<&'static str> {
+        self.attachment.as_ref().map(Attachment::hook)
+    }
+
+    /// The directions that it looks in.
+    pub fn directions(&self) -> &'static [Direction] {
+        self.directions
+    }
+
+    fn count(&self, snapshot: &mut Snapshot) -> Result<(), KernelError> {
+        let first = self.loaded.first_rule();
+        for (id, named) in (first..).zip(&self.rules.rules) {
+            for &direction in self.directions {
+                snapshot.counts.push(RuleCount {
+                    rule: named.name.clone(),
+                    fault: self.fault,
+                    iface: self.interface.name.clone(),
+                    direction,
+                    asked: named.asked.clone(),
+                    probability: named.probability,
+                    counters: self.loaded.tables.counters(id, direction)?,
+                });
+            }
+        }
+        for reason in Reason::ALL {
+            let count = self.loaded.tables.reason(reason)?;
+            snapshot
+                .unparsed
+                .push((self.interface.name.clone(), reason, count));
+        }
+        Ok(())
+    }
+}
+
+/// The user behind it: who called sudo, if it was sudo.
+fn caller() -> u32 {
+    std::env::var("SUDO_UID")
+        .ok()
+        .and_then(|uid| uid.parse().ok())
+        .unwrap_or_else(|| rustix::process::getuid().as_raw())
+}
+
+/// As much of a text as fits in front of a zero, at a character's end.
+fn cut<const N: usize>(text: &str) -> [u8; N] {
+    let mut end = text.len().min(N - 1);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let mut bytes = [0; N];
+    bytes[..end].copy_from_slice(&text.as_bytes()[..end]);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_cut_between_characters_and_ends_in_zero() {
+        assert_eq!(cut::<4>("eth0"), *b"eth\0");
+        assert_eq!(cut::<4>("aéé"), [b'a', 0xc3, 0xa9, 0]);
+        assert_eq!(cut::<4>("abé"), [b'a', b'b', 0, 0]);
+    }
+}

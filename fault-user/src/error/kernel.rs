@@ -1,0 +1,184 @@
+//! What goes wrong between faultctl and the kernel.
+
+use std::{io, path::PathBuf};
+
+use aya::{EbpfError, maps::MapError, programs::ProgramError};
+
+type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// What the kernel refused, or what is missing on this machine.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// The binary was built without its BPF object.
+    #[error("this faultctl was built without its BPF object")]
+    NoObject,
+    /// The object's layouts are not the ones of this binary.
+    #[error("the BPF object belongs to another version than this binary")]
+    ObjectVersion,
+    /// Capabilities that the process lacks.
+    #[error("missing capabilities: {}", missing.join(", "))]
+    Capabilities {
+        /// Their names, as capabilities(7) has them.
+        missing: Vec<String>,
+    },
+    /// A program could not be put on a hook.
+    #[error("cannot attach to `{iface}` by {hook}")]
+    Attach {
+        /// The interface.
+        iface: String,
+        /// The hook.
+        hook: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// No such interface.
+    #[error("no interface `{name}`")]
+    NoInterface {
+        /// What was asked for.
+        name: String,
+        /// Those that are there.
+        there: Vec<String>,
+    },
+    /// An interface whose frames faultctl cannot read.
+    #[error("`{name}` has the link type {link_type}, whose frames faultctl does not read")]
+    LinkType {
+        /// The interface.
+        name: String,
+        /// Its ARPHRD name or number.
+        link_type: String,
+    },
+    /// The interface went away meanwhile.
+    #[error("interface `{name}` is gone")]
+    InterfaceGone {
+        /// Its name when the fault began.
+        name: String,
+    },
+    /// A network namespace that can't be entered.
+    #[error("cannot enter the network namespace `{}`", path.display())]
+    Namespace {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// More than the maps hold.
+    #[error("too many {what}")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+    },
+    /// A map refused.
+    #[error("map `{map}`{}", full(source))]
+    Map {
+        /// Its name.
+        map: &'static str,
+        /// Why.
+        source: MapError,
+    },
+    /// The object could not be loaded.
+    #[error("cannot load the BPF object")]
+    Load(#[source] Box<EbpfError>),
+    /// A program did not pass the verifier, or could not be attached.
+    #[error("cannot {what} the BPF program `{program}`")]
+    Program {
+        /// `load` or `attach`.
+        what: &'static str,
+        /// Its name.
+        program: &'static str,
+        /// Why.
+        source: Box<ProgramError>,
+    },
+    /// The clsact qdisc could not be added.
+    #[error("cannot add the clsact qdisc to `{iface}`")]
+    Clsact {
+        /// The interface.
+        iface: String,
+        /// Why.
+        source: Cause,
+    },
+    /// No priority in front of somebody else's filter.
+    #[error("a filter of somebody else has priority 1 on `{iface}`, and would hide packets")]
+    NoPriority {
+        /// The interface.
+        iface: String,
+    },
+    /// A filter could not be taken out.
+    #[error("cannot remove a filter")]
+    Detach(#[source] Box<ProgramError>),
+    /// rtnetlink refused.
+    #[error("rtnetlink refused")]
+    Netlink(#[source] rtnetlink::Error),
+    /// Programs and maps in the kernel could not be listed.
+    #[error("cannot read the BPF programs of this machine")]
+    Inventory(#[source] Cause),
+    /// A system call failed.
+    #[error("cannot {what}")]
+    System {
+        /// What it was for.
+        what: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+fn full(error: &MapError) -> &'static str {
+    if is_full(error) { " is full" } else { "" }
+}
+
+fn is_full(error: &MapError) -> bool {
+    matches!(error, MapError::SyscallError(error)
+        if matches!(error.io_error.raw_os_error(), Some(libc::E2BIG | libc::ENOSPC)))
+}
+
+impl KernelError {
+    /// For `map_err`: a map by its name.
+    pub fn map(map: &'static str) -> impl Fn(MapError) -> Self {
+        move |source| Self::Map { map, source }
+    }
+
+    /// For `map_err`: a system call by what it was for.
+    pub fn system<E: Into<io::Error>>(what: &'static str) -> impl Fn(E) -> Self {
+        move |source| Self::System {
+            what,
+            source: source.into(),
+        }
+    }
+
+    /// For `map_err`: listing what the kernel holds.
+    pub fn inventory(source: impl Into<Cause>) -> Self {
+        Self::Inventory(source.into())
+    }
+
+    /// What the user can do.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::NoObject => {
+                "`cargo xtask build-ebpf && cargo build --release -p fault-user`".into()
+            }
+            Self::ObjectVersion => "build both again: `cargo xtask build-ebpf`".into(),
+            Self::Capabilities { .. } => "run it with `sudo`".into(),
+            Self::NoInterface { there, .. } => {
+                let there: Vec<_> = there.iter().map(|name| format!("`{name}`")).collect();
+                format!("interfaces here: {}", there.join(", "))
+            }
+            Self::LinkType { .. } => {
+                "take the interface below or above it that carries Ethernet or IP".into()
+            }
+            Self::Namespace { .. } => "`ip netns list` shows the names".into(),
+            Self::TooMany { .. } => "split it over two commands".into(),
+            Self::Map { source, .. } if is_full(source) => {
+                "use shorter prefixes, or split the list over two commands".into()
+            }
+            Self::Clsact { iface, .. } => format!(
+                "`tc qdisc show dev {iface}` shows whether an `ingress` qdisc is in its place"
+            ),
+            Self::NoPriority { iface } => {
+                format!("`tc filter show dev {iface} egress` (and `ingress`) shows it")
+            }
+            Self::Load(_) | Self::Program { .. } | Self::Attach { .. } | Self::Inventory(_) => {
+                "`faultctl doctor` tells what this kernel lacks".into()
+            }
+            _ => return None,
+        })
+    }
+}

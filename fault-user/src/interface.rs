@@ -1,0 +1,87 @@
+//! Interfaces: which there are, and what their frames look like.
+
+use fault_common::packet::LinkLayer;
+use futures_util::TryStreamExt as _;
+use rtnetlink::packet_route::link::{LinkAttribute, LinkLayerType, LinkMessage};
+
+use crate::{error::KernelError, netlink};
+
+/// An interface of the calling thread's network namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Its index, which stays while it is renamed.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// What lies in front of the network header of its frames.
+    pub link: LinkLayer,
+}
+
+impl Interface {
+    /// The interfaces with these names.
+    pub fn find(names: &[String]) -> Result<Vec<Self>, KernelError> {
+        let all = all()?;
+        names
+            .iter()
+            .map(|name| {
+                let message = all
+                    .iter()
+                    .find(|message| name_of(message) == Some(name))
+                    .ok_or_else(|| KernelError::NoInterface {
+                        name: name.clone(),
+                        there: all.iter().filter_map(name_of).map(str::to_owned).collect(),
+                    })?;
+                Ok(Self {
+                    index: message.header.index,
+                    name: name.clone(),
+                    link: link_layer(message.header.link_layer_type).ok_or_else(|| {
+                        KernelError::LinkType {
+                            name: name.clone(),
+                            link_type: format!("{:?}", message.header.link_layer_type),
+                        }
+                    })?,
+                })
+            })
+            .collect()
+    }
+}
+
+/// The name that the interface with this index has now.
+pub fn name_now(index: u32) -> Result<Option<String>, KernelError> {
+    Ok(all()?
+        .iter()
+        .find(|message| message.header.index == index)
+        .and_then(name_of)
+        .map(str::to_owned))
+}
+
+/// The names of all interfaces.
+pub fn names() -> Result<Vec<String>, KernelError> {
+    Ok(all()?.iter().filter_map(name_of).map(str::to_owned).collect())
+}
+
+fn all() -> Result<Vec<LinkMessage>, KernelError> {
+    netlink::with(|handle| async move { handle.link().get().execute().try_collect().await })
+}
+
+fn name_of(message: &LinkMessage) -> Option<&str> {
+    message.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::IfName(name) => Some(name.as_str()),
+        _ => None,
+    })
+}
+
+/// By the ARPHRD number (linux/if_arp.h), what an skb holds at the tc hook. Types
+/// that were not looked at are refused rather than misread.
+fn link_layer(link_type: LinkLayerType) -> Option<LinkLayer> {
+    match link_type {
+        LinkLayerType::Ether | LinkLayerType::Loopback => Some(LinkLayer::Ethernet),
+        LinkLayerType::None
+        | LinkLayerType::Ppp
+        | LinkLayerType::Rawip
+        | LinkLayerType::Tunnel
+        | LinkLayerType::Tunnel6
+        | LinkLayerType::Sit => Some(LinkLayer::None),
+        _ => None,
+    }
+}

@@ -1,0 +1,84 @@
+//! tcx links (Linux 6.6), with what aya does not reach: attaching by index, whether
+//! the interface is still there, and detaching a link that another process holds.
+
+use std::{
+    io,
+    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+};
+
+use aya::programs::loaded_links;
+use aya_obj::generated::{BPF_F_BEFORE, bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info};
+use fault_common::layout::Direction;
+
+use crate::error::KernelError;
+
+/// Attaches a program in front of all others. The link lives as long as its descriptor.
+pub fn attach(program: BorrowedFd<'_>, ifindex: u32, direction: Direction) -> io::Result<OwnedFd> {
+    let attach_type = match direction {
+        Direction::Egress => bpf_attach_type::BPF_TCX_EGRESS,
+        Direction::Ingress => bpf_attach_type::BPF_TCX_INGRESS,
+    };
+    // SAFETY: all zero is a value of the union, by its C definition.
+    let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
+    attr.link_create.__bindgen_anon_1.prog_fd = program.as_raw_fd().cast_unsigned();
+    attr.link_create.__bindgen_anon_2.target_ifindex = ifindex;
+    attr.link_create.attach_type = attach_type as u32;
+    // Before nothing in particular: at the head.
+    attr.link_create.flags = BPF_F_BEFORE;
+    let fd = bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr)?;
+    // SAFETY: the kernel returned a descriptor that is ours.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The index of the interface that a link is attached to; 0 once that is gone.
+pub fn ifindex(link: BorrowedFd<'_>) -> io::Result<u32> {
+    // SAFETY: all zero is a value of both, by their C definitions.
+    let (mut attr, mut info): (bpf_attr, bpf_link_info) =
+        unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
+    attr.info.bpf_fd = link.as_raw_fd().cast_unsigned();
+    attr.info.info = (&raw mut info).addr() as u64;
+    attr.info.info_len = size_of_val(&info) as u32;
+    bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    // SAFETY: the kernel filled this member, as the link is a tcx link.
+    Ok(unsafe { info.__bindgen_anon_1.tcx.ifindex })
+}
+
+/// Detaches the links of a program, whoever holds them. Their holder sees them
+/// attached to interface 0.
+pub fn detach_from(program: u32) -> Result<(), KernelError> {
+    for link in loaded_links() {
+        // A link that went meanwhile needs no detaching.
+        let Ok(link) = link else { continue };
+        if link.program_id() == program {
+            detach(link.id()).map_err(KernelError::system("detach a link"))?;
+        }
+    }
+    Ok(())
+}
+
+fn detach(id: u32) -> io::Result<()> {
+    // SAFETY: as above.
+    let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
+    attr.__bindgen_anon_6.__bindgen_anon_1.link_id = id;
+    let fd = match bpf(bpf_cmd::BPF_LINK_GET_FD_BY_ID, &mut attr) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        result => result?,
+    };
+    // SAFETY: the kernel returned a descriptor that is ours.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    // SAFETY: as above.
+    let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
+    attr.link_detach.link_fd = fd.as_raw_fd().cast_unsigned();
+    bpf(bpf_cmd::BPF_LINK_DETACH, &mut attr).map(drop)
+}
+
+fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<i32> {
+    // SAFETY: `attr` is as large as said, and what it points to lives through the call.
+    let result = unsafe {
+        libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<bpf_attr>())
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(i32::try_from(result).expect("bpf(2) returns 0 or a descriptor"))
+}

@@ -1,0 +1,101 @@
+//! Work inside a network namespace, without keeping a hold on it.
+
+use std::{
+    fs::{self, File},
+    os::{fd::AsFd as _, unix::fs::MetadataExt as _},
+    path::{Path, PathBuf},
+    thread,
+};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::error::KernelError;
+
+/// A network namespace by its path, or this process's own. Opened for each piece
+/// of work and closed again: an open handle would keep a deleted namespace alive.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Namespace {
+    path: Option<PathBuf>,
+}
+
+impl Namespace {
+    /// The namespace that `--netns` names: a path, or a name as ip-netns(8) knows it.
+    pub fn named(name: &Path) -> Self {
+        let path = if name.components().count() > 1 {
+            name.to_owned()
+        } else {
+            Path::new("/run/netns").join(name)
+        };
+        Self { path: Some(path) }
+    }
+
+    /// Whether it is the one that this process lives in.
+    pub fn is_own(&self) -> bool {
+        self.path.is_none()
+    }
+
+    /// What the user calls it.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// Its inode, the number that `lsns` and `/proc/PID/ns/net` show.
+    pub fn inode(&self) -> Result<u64, KernelError> {
+        let path = self.path.as_deref().unwrap_or(Path::new(OWN));
+        fs::metadata(path)
+            .map(|metadata| metadata.ino())
+            .map_err(|source| self.missing(source))
+    }
+
+    /// Runs `work` inside, on a thread of its own.
+    pub fn run<T, E>(&self, work: impl FnOnce() -> Result<T, E> + Send) -> Result<T, E>
+    where
+        T: Send,
+        E: From<KernelError> + Send,
+    {
+        let Some(path) = &self.path else {
+            return work();
+        };
+        let handle = File::open(path).map_err(|source| self.missing(source))?;
+        thread::scope(|scope| {
+            scope
+                .spawn(move || {
+                    move_into_link_name_space(handle.as_fd(), Some(LinkNameSpaceType::Network))
+                        .map_err(|errno| self.missing(errno.into()))?;
+                    drop(handle);
+                    work()
+                })
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    fn missing(&self, source: std::io::Error) -> KernelError {
+        KernelError::Namespace {
+            path: self.path.clone().unwrap_or_else(|| OWN.into()),
+            source,
+        }
+    }
+
+    /// The namespace with this inode, if a name or a process of this machine leads to it.
+    pub fn with_inode(inode: u64) -> Option<Self> {
+        if Self::default().inode().is_ok_and(|own| own == inode) {
+            return Some(Self::default());
+        }
+        let named = entries("/run/netns");
+        let of_processes = entries("/proc").map(|process| process.join("ns/net"));
+        named
+            .chain(of_processes)
+            .find(|path| fs::metadata(path).is_ok_and(|metadata| metadata.ino() == inode))
+            .map(|path| Self { path: Some(path) })
+    }
+}
+
+const OWN: &str = "/proc/thread-self/ns/net";
+
+fn entries(dir: &str) -> impl Iterator<Item = PathBuf> + use<> {
+    fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+}

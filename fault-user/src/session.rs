@@ -1,0 +1,301 @@
+//! The life of a fault in the foreground: told, kept, watched, ended, summed up.
+
+use std::{
+    net::TcpListener,
+    os::unix::process::ExitStatusExt as _,
+    process::ExitStatus,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use caps::Capability;
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::{
+    process::{Child, Command},
+    sync::mpsc::UnboundedReceiver,
+    time::{MissedTickBehavior, interval, sleep},
+};
+
+use crate::{
+    Error,
+    active::Faults,
+    clock,
+    error::KernelError,
+    inject::Request,
+    lease::Lease,
+    metrics,
+    namespace::Namespace,
+    privilege,
+    report::{Event, Reporter, Started, StartedRule, Stopped},
+    signals::{Caught, Ended},
+    snapshot::Snapshot,
+};
+
+/// How often the interfaces are looked after.
+const LOOK: Duration = Duration::from_millis(250);
+/// How often the counters are told.
+const TELL: Duration = Duration::from_secs(1);
+
+/// A fault in force, and everything that can end it.
+pub struct Session {
+    live: Arc<Mutex<Live>>,
+    child: Option<Child>,
+    signals: UnboundedReceiver<Ended>,
+    reporter: Reporter,
+}
+
+/// What a scrape of the metrics looks at too.
+struct Live {
+    faults: Faults,
+    lease: Option<Lease>,
+    lapsed: Duration,
+}
+
+/// Why a fault ended.
+enum End {
+    Time,
+    Signal(Ended),
+    Child(ExitStatus),
+    InterfaceGone(String),
+    OutputClosed,
+}
+
+impl End {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Time => "for",
+            Self::Signal(_) => "signal",
+            Self::Child(_) => "child",
+            Self::InterfaceGone(_) => "interface gone",
+            Self::OutputClosed => "output closed",
+        }
+    }
+}
+
+impl Session {
+    /// Tells of the fault, starts the child, gives privileges up and keeps the lease.
+    pub fn start(
+        request: &Request,
+        namespace: &Namespace,
+        mut faults: Faults,
+        seed: u64,
+        caught: Caught,
+    ) -> Result<Self, Error> {
+        let mut reporter = Reporter::new(request.json);
+        // Who doesn't read this won't read the rest: the first look ends the run.
+        let _ = reporter.event(&started(request, &faults, seed));
+        let child = start_child(request)?;
+        // Links end by being closed; only filters have to be taken out.
+        let by_filter = faults.active.iter().any(|active| active.hook() == Some("clsact"));
+        privilege::keep(match (by_filter, namespace.is_own()) {
+            (false, _) => &[],
+            (true, true) => &[Capability::CAP_NET_ADMIN],
+            (true, false) => &[Capability::CAP_NET_ADMIN, Capability::CAP_SYS_ADMIN],
+        })?;
+        let lease = Lease::start(faults.terms(), faults.until_ns)?;
+        Ok(Self {
+            live: Arc::new(Mutex::new(Live {
+                faults,
+                lease: Some(lease),
+                lapsed: Duration::ZERO,
+            })),
+            child,
+            signals: caught.deliver()?,
+            reporter,
+        })
+    }
+
+    /// Lives to the end of the fault; of the child, if there is one.
+    pub async fn run(mut self, metrics: Option<TcpListener>) -> Result<i32, Error> {
+        if let Some(listener) = metrics {
+            let live = Arc::clone(&self.live);
+            let source = move || lock(&live).snapshot();
+            tokio::spawn(async move {
+                let _ = metrics::serve(listener, source).await;
+            });
+        }
+        let end = self.wait().await?;
+        let summary = lock(&self.live).end(end.reason())?;
+        // The summary of a fault that nobody reads is no reason to fail.
+        let told = self.reporter.event(&Event::Stopped(summary));
+        if let End::Signal(signal) = &end {
+            self.forward(signal);
+        }
+        let code = match (self.child.take(), &end) {
+            (_, End::Child(status)) => exit_code(*status),
+            (Some(mut child), _) => self.outlive(&mut child).await?,
+            (None, _) => 0,
+        };
+        match end {
+            End::InterfaceGone(name) => Err(KernelError::InterfaceGone { name }.into()),
+            End::OutputClosed => Err(Error::OutputClosed),
+            _ if told.is_err() => Err(Error::OutputClosed),
+            _ => Ok(code),
+        }
+    }
+
+    async fn wait(&mut self) -> Result<End, Error> {
+        let mut look = interval(LOOK);
+        let mut tell = interval(TELL);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        tell.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        tell.reset();
+        let until_ns = lock(&self.live).faults.until_ns;
+        let deadline = async move {
+            // The boot clock goes on while the machine sleeps, the runtime's doesn't.
+            match until_ns {
+                None => std::future::pending().await,
+                Some(until) => {
+                    while clock::boot_ns() < until {
+                        let left = Duration::from_nanos(until - clock::boot_ns().min(until));
+                        sleep(left.min(TELL)).await;
+                    }
+                }
+            }
+        };
+        tokio::pin!(deadline);
+        loop {
+            tokio::select! {
+                () = &mut deadline => return Ok(End::Time),
+                Some(signal) = self.signals.recv() => return Ok(End::Signal(signal)),
+                status = wait_for(&mut self.child) => return Ok(End::Child(status?)),
+                _ = look.tick() => {
+                    if let Some(end) = self.look()? {
+                        return Ok(end);
+                    }
+                }
+                _ = tell.tick() => {
+                    let stats = lock(&self.live).snapshot()?;
+                    if self.reporter.event(&Event::Stats(stats)).is_err() {
+                        return Ok(End::OutputClosed);
+                    }
+                }
+            }
+        }
+    }
+
+    fn look(&mut self) -> Result<Option<End>, Error> {
+        let (lost, any_left) = {
+            let mut live = lock(&self.live);
+            (live.faults.lost(), live.faults.any_left())
+        };
+        for name in lost {
+            if !any_left {
+                return Ok(Some(End::InterfaceGone(name)));
+            }
+            let note = format!("interface `{name}` is gone, the fault goes on without it");
+            if self.reporter.event(&Event::Note(note)).is_err() {
+                return Ok(Some(End::OutputClosed));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The fault is over, the child's work need not be.
+    async fn outlive(&mut self, child: &mut Child) -> Result<i32, Error> {
+        let status = child
+            .wait()
+            .await
+            .map_err(KernelError::system("wait for the command"))?;
+        Ok(exit_code(status))
+    }
+
+    /// Passes a signal on, unless the terminal has given it to the child already.
+    fn forward(&self, signal: &Ended) {
+        let pid = self
+            .child
+            .as_ref()
+            .and_then(Child::id)
+            .and_then(|pid| Pid::from_raw(pid.cast_signed()));
+        if let (false, Some(pid), Some(number)) = (
+            signal.from_terminal,
+            pid,
+            Signal::from_named_raw(signal.number),
+        ) {
+            let _ = kill_process(pid, number);
+        }
+    }
+}
+
+impl Live {
+    fn lapsed(&self) -> Duration {
+        self.lease.as_ref().map_or(self.lapsed, Lease::lapsed)
+    }
+
+    fn snapshot(&self) -> Result<Snapshot, KernelError> {
+        self.faults.snapshot(self.lapsed())
+    }
+
+    /// No packet is touched any more when this returns, and all are counted.
+    fn end(&mut self, reason: &'static str) -> Result<Stopped, KernelError> {
+        self.lapsed = self.lapsed();
+        self.lease = None;
+        let ran = Duration::from_nanos(clock::boot_ns() - self.faults.since_ns);
+        let detached = self.faults.end();
+        let snapshot = self.snapshot()?;
+        detached?;
+        Ok(Stopped {
+            reason,
+            ran,
+            snapshot,
+        })
+    }
+}
+
+fn lock(live: &Mutex<Live>) -> MutexGuard<'_, Live> {
+    live.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn wait_for(child: &mut Option<Child>) -> Result<ExitStatus, Error> {
+    match child {
+        Some(child) => Ok(child
+            .wait()
+            .await
+            .map_err(KernelError::system("wait for the command"))?),
+        None => std::future::pending().await,
+    }
+}
+
+/// As a shell has it: its own code, or 128 and the signal.
+fn exit_code(status: ExitStatus) -> i32 {
+    status
+        .code()
+        .unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+}
+
+fn start_child(request: &Request) -> Result<Option<Child>, Error> {
+    let Some((program, args)) = request.command.split_first() else {
+        return Ok(None);
+    };
+    Command::new(program)
+        .args(args)
+        .spawn()
+        .map(Some)
+        .map_err(|source| Error::Command {
+            program: program.to_string_lossy().into_owned(),
+            source,
+        })
+}
+
+fn started(request: &Request, faults: &Faults, seed: u64) -> Event {
+    let kind = &request.spec.kind;
+    Event::Started(Started {
+        rules: faults
+            .active
+            .iter()
+            .flat_map(|active| {
+                active.rules.rules.iter().map(|named| StartedRule {
+                    rule: named.name.clone(),
+                    fault: kind.name(),
+                    iface: active.interface.name.clone(),
+                    directions: active.directions().iter().map(|_| "x").collect(),
+                    asked: named.asked.clone(),
+                    hook: active.hook().unwrap_or_default().into(),
+                })
+            })
+            .collect(),
+        pid: std::process::id(),
+        seed,
+        until: faults.until_ns.map(clock::wall),
+    })
+}

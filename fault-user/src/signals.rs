@@ -1,0 +1,57 @@
+//! Signals: the first ends the fault, the second the process, whatever it is doing.
+
+use std::{process, thread};
+
+use signal_hook::{
+    consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM},
+    iterator::{SignalsInfo, exfiltrator::origin::WithOrigin},
+    low_level::siginfo::Cause,
+};
+use tokio::sync::mpsc::{self, UnboundedReceiver};
+
+use crate::error::KernelError;
+
+/// A signal that asks for the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Its number.
+    pub number: i32,
+    /// Whether the terminal sent it: then a child has got it too.
+    pub from_terminal: bool,
+}
+
+/// Signals that are caught and not delivered yet.
+pub struct Caught(SignalsInfo<WithOrigin>);
+
+impl Caught {
+    /// From now on, the signals that would end the process don't.
+    pub fn new() -> Result<Self, KernelError> {
+        SignalsInfo::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT])
+            .map(Self)
+            .map_err(KernelError::system("catch signals"))
+    }
+
+    /// Delivers the first; the second ends the process on the spot, with the code
+    /// that a shell gives to a process that a signal ended.
+    pub fn deliver(self) -> Result<UnboundedReceiver<Ended>, KernelError> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let Self(mut signals) = self;
+        thread::Builder::new()
+            .name("signals".into())
+            .spawn(move || {
+                let mut again = false;
+                for origin in signals.forever() {
+                    let ended = Ended {
+                        number: origin.signal,
+                        from_terminal: matches!(origin.cause, Cause::Kernel),
+                    };
+                    if again || sender.send(ended).is_err() {
+                        process::exit(128 + ended.number);
+                    }
+                    again = true;
+                }
+            })
+            .map_err(KernelError::system("start a thread"))?;
+        Ok(receiver)
+    }
+}

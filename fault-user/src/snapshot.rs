@@ -1,0 +1,38 @@
+//! What faults have done, at one moment.
+
+use std::time::Duration;
+
+use fault_common::{
+    layout::{Counters, Direction, Fault},
+    packet::Reason,
+};
+
+/// What one rule did on one interface in one direction.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RuleCount {
+    /// The rule's name.
+    pub rule: String,
+    /// What it is.
+    pub fault: Fault,
+    /// The interface.
+    pub iface: String,
+    /// The direction.
+    pub direction: Direction,
+    /// What was asked, in the user's words.
+    pub asked: String,
+    /// The share of packets that it is to drop, 0 to 1.
+    pub probability: Option<f64>,
+    /// What it did.
+    pub counters: Counters,
+}
+
+/// What all rules did.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Snapshot {
+    /// By rule, interface and direction.
+    pub counts: Vec<RuleCount>,
+    /// Frames that could not be read in full, by interface.
+    pub unparsed: Vec<(String, Reason, u64)>,
+    /// How long the rules had no force because the controller did not run.
+    pub lapsed: Duration,
+}
