@@ -62,14 +62,15 @@ pub fn executables(command: &mut Command) -> Result<Vec<Executable>> {
     Ok(found)
 }
 
-/// Builds one binary and returns its path.
-pub fn binary(package: &str, name: &str, profile: &str) -> Result<PathBuf> {
-    let arguments = ["--package", package, "--bin", name, "--profile", profile];
+/// Builds one binary and returns its path. No package is named, so that dependencies
+/// have the features that they have in a plain `cargo build`, and are not built twice.
+pub fn binary(name: &str, profile: &str) -> Result<PathBuf> {
+    let arguments = ["--bin", name, "--profile", profile];
     executables(cargo("build").args(arguments))?
         .into_iter()
         .find(|built| built.name == name)
         .map(|built| built.path)
-        .with_context(|| format!("cargo built no `{name}` in `{package}`"))
+        .with_context(|| format!("cargo built no `{name}`"))
 }
 
 /// Installs a tool of ours to target/tools, and returns its path.

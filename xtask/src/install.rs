@@ -13,7 +13,7 @@ use crate::{cargo, command, command::say, ebpf, toolchain::Wanted};
 /// Builds a release and puts the binary below `destdir` and `prefix`.
 pub fn install(prefix: &Path, destdir: Option<&Path>, wanted: &Wanted) -> Result<()> {
     ebpf::build(wanted)?;
-    let binary = cargo::binary("fault-user", "faultctl", "release")?;
+    let binary = cargo::binary("faultctl", "release")?;
     let target = target(prefix, destdir);
     // coreutils' install replaces the file, so a running faultctl does not matter.
     let program = Path::new("install");

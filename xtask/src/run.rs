@@ -9,7 +9,7 @@ use crate::{cargo, command, ebpf, toolchain::Wanted};
 /// faultctl with its BPF object.
 pub fn faultctl(arguments: &[OsString], wanted: &Wanted) -> Result<()> {
     ebpf::build(wanted)?;
-    let binary = cargo::binary("fault-user", "faultctl", "release")?;
+    let binary = cargo::binary("faultctl", "release")?;
     let mut command = command::as_root(&binary, &[])?;
     command.args(arguments);
     match command::exec(command)? {}
@@ -39,7 +39,7 @@ pub fn environment() -> Vec<(&'static str, OsString)> {
 
 fn of_tests(name: &str, wanted: &Wanted) -> Result<Command> {
     ebpf::build(wanted)?;
-    let binary = cargo::binary("fault-tests", name, "release")?;
+    let binary = cargo::binary(name, "release")?;
     let mut command = command::as_root(&binary, &environment())?;
     command.current_dir(command::root());
     Ok(command)

@@ -89,7 +89,7 @@ pub fn test(levels: &[Level], arguments: &[OsString], wanted: &Wanted) -> Result
         setup::test()?;
         ebpf::build(wanted)?;
     }
-    let faultctl = cargo::binary("fault-user", "faultctl", "dev")?;
+    let faultctl = cargo::binary("faultctl", "dev")?;
     let only_unit = levels == [Level::Unit];
     let what: &[&str] = if only_unit {
         &["--lib", "--bins"]
