@@ -76,6 +76,14 @@ impl Direction {
     /// Both, in the order of their numbers.
     pub const ALL: [Self; 2] = [Self::Egress, Self::Ingress];
 
+    /// What the user calls it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Egress => "egress",
+            Self::Ingress => "ingress",
+        }
+    }
+
     /// The bit of this direction in [`Rule::directions`].
     #[inline]
     pub const fn bit(self) -> u32 {
@@ -218,6 +226,16 @@ pub enum Fault {
 impl Fault {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Loss, Self::Partition, Self::Down, Self::Mark];
+
+    /// The verb that asks for it, which is also the name of its rule.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Loss => "loss",
+            Self::Partition => "partition",
+            Self::Down => "down",
+            Self::Mark => "mark",
+        }
+    }
 
     /// The one with this number.
     pub fn from_number(number: u32) -> Option<Self> {

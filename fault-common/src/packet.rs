@@ -132,6 +132,16 @@ impl Reason {
         Self::Malformed,
         Self::TooManyHeaders,
     ];
+
+    /// As a label.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NotIp => "not_ip",
+            Self::Truncated => "truncated",
+            Self::Malformed => "malformed",
+            Self::TooManyHeaders => "too_many_headers",
+        }
+    }
 }
 
 mod ether_type {

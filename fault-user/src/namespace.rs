@@ -2,7 +2,10 @@
 
 use std::{
     fs::{self, File},
-    os::{fd::AsFd as _, unix::fs::MetadataExt as _},
+    os::{
+        fd::{AsFd as _, AsRawFd as _},
+        unix::fs::MetadataExt as _,
+    },
     path::{Path, PathBuf},
     thread,
 };
@@ -27,6 +30,15 @@ impl Namespace {
             Path::new("/run/netns").join(name)
         };
         Self { path: Some(path) }
+    }
+
+    /// One that this process holds by a descriptor, for as long as it does.
+    pub fn held(descriptor: &File) -> Self {
+        // By the process's number: the way must be the same from every thread.
+        let (pid, fd) = (std::process::id(), descriptor.as_raw_fd());
+        Self {
+            path: Some(format!("/proc/{pid}/fd/{fd}").into()),
+        }
     }
 
     /// Whether it is the one that this process lives in.

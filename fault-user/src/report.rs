@@ -1,25 +1,160 @@
-//! stub
-use std::{io::{self, Write as _}, time::{Duration, SystemTime}};
-use serde_json::json;
-use crate::{snapshot::Snapshot, status::Status, clear::Cleared};
-/// x
-pub struct StartedRule { pub rule: String, pub fault: &'static str, pub iface: String, pub directions: Vec<&'static str>, pub asked: String, pub hook: String }
-/// x
-pub struct Started { pub rules: Vec<StartedRule>, pub pid: u32, pub seed: u64, pub until: Option<SystemTime> }
-/// x
-pub struct Stopped { pub reason: &'static str, pub ran: Duration, pub snapshot: Snapshot }
-/// x
-pub enum Event { Started(Started), Stats(Snapshot), Stopped(Stopped), Note(String) }
-/// x
-pub struct Reporter { json: bool }
+//! The one place that prints: events as lines for people, or as JSON lines.
+//!
+//! Data goes to stdout. Text from outside (names, command lines) is stripped of
+//! control characters, or escaped by the JSON library.
+
+mod human;
+mod json;
+
+use std::{
+    io::{self, IsTerminal as _, Write},
+    time::{Duration, SystemTime},
+};
+
+use crate::{Error, clear::Cleared, doctor::Finding, selftest::Check, snapshot::Snapshot, status::Status};
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A fault came into force.
+    Started(Started),
+    /// What it has done so far.
+    Stats(Snapshot),
+    /// Something worth knowing.
+    Note(String),
+    /// The fault is over.
+    Stopped(Stopped),
+    /// A check of `selftest` was made.
+    Check(Check),
+    /// Something that `doctor` found.
+    Finding(Finding),
+}
+
+/// A fault that came into force.
+#[derive(Clone, Debug)]
+pub struct Started {
+    /// Its rules, one an interface.
+    pub rules: Vec<StartedRule>,
+    /// The process that keeps it.
+    pub pid: u32,
+    /// Start of its random draws.
+    pub seed: u64,
+    /// When it ends, if by time.
+    pub until: Option<SystemTime>,
+    /// The command that it lives as long as, if any.
+    pub command: Option<String>,
+}
+
+/// A rule on an interface.
+#[derive(Clone, Debug)]
+pub struct StartedRule {
+    /// Its name.
+    pub rule: String,
+    /// What it is: the verb.
+    pub fault: &'static str,
+    /// The interface.
+    pub iface: String,
+    /// Directions, as `--direction` has them.
+    pub directions: Vec<&'static str>,
+    /// What was asked.
+    pub asked: String,
+    /// `tcx` or `clsact`.
+    pub hook: &'static str,
+}
+
+/// A fault that is over.
+#[derive(Clone, Debug)]
+pub struct Stopped {
+    /// Why: `for`, `signal`, `child`, `interface gone`, `output closed`.
+    pub reason: &'static str,
+    /// How long it was in force.
+    pub ran: Duration,
+    /// All that it did.
+    pub snapshot: Snapshot,
+}
+
+/// Prints events.
+pub struct Reporter {
+    json: bool,
+    out: Box<dyn Write>,
+    /// Columns of the terminal, if stdout is one.
+    terminal: Option<usize>,
+    /// Whether the last line is the live one.
+    live: bool,
+}
+
 impl Reporter {
-    pub fn new(json: bool) -> Self { Self { json } }
-    fn rules(s: &Snapshot) -> serde_json::Value { s.counts.iter().map(|c| json!({"rule": c.rule, "iface": c.iface, "direction": format!("{:?}", c.direction).to_lowercase(), "matched": c.counters.matched_packets, "dropped": c.counters.dropped_packets, "marked": c.counters.marked_packets, "bytes": c.counters.matched_bytes})).collect() }
-    pub fn event(&mut self, e: &Event) -> io::Result<()> {
-        let _ = self.json;
-        let v = match e { Event::Started(s) => json!({"event":"started","pid":s.pid,"seed":s.seed}), Event::Stats(s) => json!({"event":"stats","rules":Self::rules(s)}), Event::Stopped(s) => json!({"event":"stopped","reason":s.reason,"rules":Self::rules(&s.snapshot)}), Event::Note(n) => json!({"event":"note","message":n}) };
-        writeln!(io::stdout(), "{v}")
+    /// One for stdout.
+    pub fn new(json: bool) -> Self {
+        let stdout = io::stdout();
+        Self {
+            json,
+            terminal: stdout.is_terminal().then(width),
+            out: Box::new(stdout),
+            live: false,
+        }
     }
-    pub fn status(&mut self, s: &Status) -> io::Result<()> { writeln!(io::stdout(), "{s:#?}") }
-    pub fn cleared(&mut self, s: &Cleared) -> io::Result<()> { writeln!(io::stdout(), "{s:#?}") }
+
+    /// Tells an event. An error means that nobody reads any more.
+    pub fn event(&mut self, event: &Event) -> io::Result<()> {
+        let now = SystemTime::now();
+        if self.json {
+            return self.line(&json::event(event, now).to_string());
+        }
+        match (event, self.terminal) {
+            (Event::Stats(snapshot), Some(width)) => self.live(&human::live(snapshot, width)),
+            (Event::Stats(_), None) => Ok(()),
+            _ => self.line(&human::event(event, now)),
+        }
+    }
+
+    /// Tells what is in force.
+    pub fn status(&mut self, status: &Status) -> io::Result<()> {
+        if self.json {
+            let now = SystemTime::now();
+            status
+                .faults
+                .iter()
+                .try_for_each(|fault| self.line(&json::fault(fault, now).to_string()))
+        } else {
+            self.line(&human::status(status))
+        }
+    }
+
+    /// Tells what was cleared.
+    pub fn cleared(&mut self, cleared: &Cleared) -> io::Result<()> {
+        if self.json {
+            self.line(&json::cleared(cleared, SystemTime::now()).to_string())
+        } else {
+            self.line(&human::cleared(cleared))
+        }
+    }
+
+    /// Tells what went wrong: text on stderr, with `--json` an event on stdout too.
+    /// Neither may be open.
+    pub fn error(&mut self, error: &Error) {
+        let _ = io::stderr().write_all(human::error(error).as_bytes());
+        if self.json {
+            let _ = self.line(&json::error(error, SystemTime::now()).to_string());
+        }
+    }
+
+    fn line(&mut self, text: &str) -> io::Result<()> {
+        if std::mem::take(&mut self.live) {
+            // Back to the start of the live line, and clear it.
+            write!(self.out, "\r\x1b[K")?;
+        }
+        writeln!(self.out, "{}", text.trim_end())?;
+        self.out.flush()
+    }
+
+    fn live(&mut self, text: &str) -> io::Result<()> {
+        self.live = true;
+        write!(self.out, "\r\x1b[K{text}")?;
+        self.out.flush()
+    }
+}
+
+fn width() -> usize {
+    rustix::termios::tcgetwinsize(io::stdout()).map_or(80, |size| usize::from(size.ws_col).max(20))
 }

@@ -288,14 +288,18 @@ fn started(request: &Request, faults: &Faults, seed: u64) -> Event {
                     rule: named.name.clone(),
                     fault: kind.name(),
                     iface: active.interface.name.clone(),
-                    directions: active.directions().iter().map(|_| "x").collect(),
+                    directions: active.directions().iter().map(|it| it.name()).collect(),
                     asked: named.asked.clone(),
-                    hook: active.hook().unwrap_or_default().into(),
+                    hook: active.hook().unwrap_or_default(),
                 })
             })
             .collect(),
         pid: std::process::id(),
         seed,
         until: faults.until_ns.map(clock::wall),
+        command: request
+            .command
+            .first()
+            .map(|program| program.to_string_lossy().into_owned()),
     })
 }

@@ -26,6 +26,22 @@ pub struct RuleCount {
     pub counters: Counters,
 }
 
+impl RuleCount {
+    /// The share of packets that it did something to, 0 to 1; `None` while none came.
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a ratio to look at; counters below 2^53 are exact"
+    )]
+    pub fn injected(&self) -> Option<f64> {
+        let touched = match self.fault {
+            Fault::Mark => self.counters.marked_packets,
+            Fault::Loss | Fault::Partition | Fault::Down => self.counters.dropped_packets,
+        };
+        let matched = self.counters.matched_packets;
+        (matched > 0).then(|| touched as f64 / matched as f64)
+    }
+}
+
 /// What all rules did.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {

@@ -118,12 +118,7 @@ impl FaultKind {
 
     /// The verb that asks for it, which is also the name of its rule.
     pub fn name(&self) -> &'static str {
-        match self {
-            Self::Loss(_) => "loss",
-            Self::Partition => "partition",
-            Self::Down => "down",
-            Self::Mark(_) => "mark",
-        }
+        self.fault().name()
     }
 
     /// The directions when none are asked for: egress, as netem; both for what
