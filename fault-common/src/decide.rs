@@ -64,14 +64,14 @@ pub fn matches(rule: &Rule, flow: &Flow, direction: Direction) -> bool {
         return true;
     }
     flow.is_ip()
-        && !flow.neighbour_discovery
+        && !flow.is(Flow::NEIGHBOUR_DISCOVERY)
         && takes_protocol(&rule.protocols, flow.protocol)
         && takes_ports(rule, flow)
         && takes_near(rule, flow)
 }
 
 #[inline]
-fn takes_protocol(protocols: &[u64; 4], protocol: u16) -> bool {
+fn takes_protocol(protocols: &[u64; 4], protocol: u32) -> bool {
     let [a, b, c, d] = *protocols;
     if a | b | c | d == 0 {
         return true;
@@ -91,13 +91,13 @@ fn takes_ports(rule: &Rule, flow: &Flow) -> bool {
     if rule.far_ports.len | rule.near_ports.len == 0 {
         return true;
     }
-    flow.has_ports
+    flow.is(Flow::PORTS)
         && has_port(&rule.far_ports, flow.far_port)
         && has_port(&rule.near_ports, flow.near_port)
 }
 
 #[inline]
-fn has_port(ports: &Ports, port: u16) -> bool {
+fn has_port(ports: &Ports, port: u32) -> bool {
     if ports.len == 0 {
         return true;
     }
@@ -107,7 +107,7 @@ fn has_port(ports: &Ports, port: u16) -> bool {
             break;
         }
         let range = &ports.ranges[i];
-        if range.first <= port && port <= range.last {
+        if u32::from(range.first) <= port && port <= u32::from(range.last) {
             return true;
         }
     }

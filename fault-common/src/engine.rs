@@ -20,6 +20,9 @@ pub trait Tables {
     fn target(&self, id: u32) -> Option<&Target>;
     /// A rule.
     fn rule(&self, id: u32) -> Option<&Rule>;
+    /// The same flow, with nothing known of how it came about: the kernel's verifier
+    /// would otherwise walk the rules once for each way through the parser.
+    fn detached(&self, flow: Flow) -> Flow;
     /// Whether the rule's deadline is still to come.
     fn in_force(&self, rule: u32) -> bool;
     /// Takes the next number of the slot's sequence, and says whether the slot's
@@ -55,8 +58,8 @@ pub struct Verdict {
     pub dscp: u32,
     /// Where the IP header starts.
     pub network_offset: u32,
-    /// 4 or 6; 0 where there is no IP header.
-    pub version: u8,
+    /// [`Flow::IPV4`], [`Flow::IPV6`], or 0 where there is no IP header.
+    pub ip: u32,
 }
 
 impl Verdict {
@@ -67,7 +70,7 @@ impl Verdict {
         mark_mask: 0,
         dscp: Rule::NO_DSCP,
         network_offset: 0,
-        version: 0,
+        ip: 0,
     };
 }
 
@@ -85,8 +88,8 @@ pub fn run<T: Tables, P: Packet>(
     let Some(config) = tables.config(set) else {
         return Verdict::PASS;
     };
-    let flow = parse(packet, link, direction);
-    if let Some(reason) = flow.incomplete {
+    let (flow, incomplete) = parse(packet, link, direction);
+    if let Some(reason) = incomplete {
         tables.count_reason(reason);
     }
     let target = if flow.is_ip() {
@@ -98,9 +101,10 @@ pub fn run<T: Tables, P: Packet>(
     let Some(target) = tables.target(target) else {
         return Verdict::PASS;
     };
+    let flow = tables.detached(flow);
     let mut verdict = Verdict {
         network_offset: flow.network_offset,
-        version: flow.version,
+        ip: flow.flags & (Flow::IPV4 | Flow::IPV6),
         ..Verdict::PASS
     };
     for i in 0..RULES_PER_TARGET {

@@ -1,5 +1,7 @@
 //! Bytes to a flow: one parser for the kernel and for tests.
 
+use bytemuck::{Pod, Zeroable};
+
 use crate::{address::Address, layout::Direction};
 
 /// A frame whose bytes can be read, in network byte order; `None` where it ends
@@ -57,57 +59,54 @@ pub enum LinkLayer {
     None,
 }
 
-/// A frame as rules see it.
+/// A frame as rules see it. Without [`Flow::IPV4`] or [`Flow::IPV6`] it is not IP, and
+/// the other fields mean nothing.
 ///
-/// Every field always has a value: the kernel's verifier refuses a program that
-/// carries undefined bytes about, even where they are never looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Plain numbers, each always with a value: the kernel's verifier refuses a program
+/// that carries undefined bytes about, even where they are never looked at.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Flow {
-    /// 4 or 6; 0 where it is not IP, and the fields below mean nothing.
-    pub version: u8,
-    /// Why it could not be read to its end, if so.
-    pub incomplete: Option<Reason>,
+    /// What it is: the constants below.
+    pub flags: u32,
+    /// Where the IP header starts.
+    pub network_offset: u32,
     /// The remote address: destination on egress, source on ingress.
     pub far: Address,
     /// The local address.
     pub near: Address,
     /// IP protocol, or [`Flow::UNKNOWN_PROTOCOL`].
-    pub protocol: u16,
-    /// Whether the ports are known: not for protocols without ports, for later
-    /// fragments and for headers that are cut off.
-    pub has_ports: bool,
+    pub protocol: u32,
     /// Port of the remote end, in host byte order.
-    pub far_port: u16,
+    pub far_port: u32,
     /// Port of the local end, in host byte order.
-    pub near_port: u16,
-    /// Whether it is neighbour discovery (RFC 4861), IPv6's ARP.
-    pub neighbour_discovery: bool,
-    /// Where the IP header starts.
-    pub network_offset: u32,
+    pub near_port: u32,
 }
 
 impl Flow {
-    /// The protocol of a packet whose header chain could not be followed.
-    pub const UNKNOWN_PROTOCOL: u16 = 0x100;
+    /// Flag: an IPv4 packet.
+    pub const IPV4: u32 = 1;
+    /// Flag: an IPv6 packet.
+    pub const IPV6: u32 = 2;
+    /// Flag: the ports are known. Not for protocols without ports, for later
+    /// fragments and for headers that are cut off.
+    pub const PORTS: u32 = 4;
+    /// Flag: neighbour discovery (RFC 4861), IPv6's ARP.
+    pub const NEIGHBOUR_DISCOVERY: u32 = 8;
 
-    /// What is known of a frame before it is read.
-    const UNREAD: Self = Self {
-        version: 0,
-        incomplete: None,
-        far: Address([0; 4]),
-        near: Address([0; 4]),
-        protocol: Self::UNKNOWN_PROTOCOL,
-        has_ports: false,
-        far_port: 0,
-        near_port: 0,
-        neighbour_discovery: false,
-        network_offset: 0,
-    };
+    /// The protocol of a packet whose header chain could not be followed.
+    pub const UNKNOWN_PROTOCOL: u32 = 0x100;
+
+    /// Whether all of these flags are set.
+    #[inline(always)]
+    pub const fn is(&self, flags: u32) -> bool {
+        self.flags & flags == flags
+    }
 
     /// Whether it is an IP packet.
     #[inline(always)]
     pub const fn is_ip(&self) -> bool {
-        self.version != 0
+        self.flags & (Self::IPV4 | Self::IPV6) != 0
     }
 }
 
@@ -187,17 +186,18 @@ fn is_extension(protocol: u8) -> bool {
 const VLAN_TAGS: u32 = 2;
 const EXTENSION_HEADERS: u32 = 8;
 
-/// Reads the flow of a frame.
+/// Reads the flow of a frame, and why it could not be read to its end, if so.
 ///
 /// Two VLAN tags (IEEE 802.1Q, 802.1ad) are skipped in the frame; one more may be
 /// in the skb's metadata, where the kernel put it.
 #[inline(always)]
-pub fn parse<P: Packet>(packet: &P, link: LinkLayer, direction: Direction) -> Flow {
-    let mut flow = Flow::UNREAD;
-    if let Err(reason) = flow.read(packet, link, direction) {
-        flow.incomplete = Some(reason);
-    }
-    flow
+pub fn parse<P: Packet>(packet: &P, link: LinkLayer, direction: Direction) -> (Flow, Option<Reason>) {
+    let mut flow = Flow {
+        protocol: Flow::UNKNOWN_PROTOCOL,
+        ..Flow::default()
+    };
+    let reason = flow.read(packet, link, direction).err();
+    (flow, reason)
 }
 
 impl Flow {
@@ -260,8 +260,8 @@ impl Flow {
             Address::from_v4_word(word(4)?.to_be()),
             direction,
         );
-        self.version = 4;
-        self.protocol = u16::from(protocol);
+        self.flags = Self::IPV4;
+        self.protocol = u32::from(protocol);
         if fragment_offset != 0 {
             return Ok(());
         }
@@ -289,7 +289,7 @@ impl Flow {
             ]))
         };
         self.set_ends(address(2)?, address(6)?, direction);
-        self.version = 6;
+        self.flags = Self::IPV6;
         let first = (next_and_hops >> 8) as u8;
         let hop_limit = next_and_hops as u8;
         if is_extension(first) {
@@ -323,7 +323,7 @@ impl Flow {
             let later_fragment = protocol == protocol::FRAGMENT && header & 0xfff8 != 0;
             protocol = (header >> 24) as u8;
             if later_fragment {
-                self.protocol = u16::from(protocol);
+                self.protocol = u32::from(protocol);
                 return Ok(());
             }
             if !is_extension(protocol) {
@@ -342,10 +342,12 @@ impl Flow {
         offset: u32,
         direction: Direction,
     ) -> Result<(), Reason> {
-        self.protocol = u16::from(protocol);
+        self.protocol = u32::from(protocol);
         if protocol == protocol::ICMPV6 && hop_limit == 255 {
             let kind = packet.byte(offset).ok_or(Reason::Truncated)?;
-            self.neighbour_discovery = matches!(kind, 133..=137);
+            if matches!(kind, 133..=137) {
+                self.flags |= Self::NEIGHBOUR_DISCOVERY;
+            }
         }
         self.read_ports(packet, protocol, offset, direction)
     }
@@ -377,8 +379,8 @@ impl Flow {
             return Ok(());
         }
         let ports = packet.word(offset).ok_or(Reason::Truncated)?;
-        let (source, destination) = ((ports >> 16) as u16, ports as u16);
-        self.has_ports = true;
+        let (source, destination) = (ports >> 16, ports & 0xffff);
+        self.flags |= Self::PORTS;
         (self.far_port, self.near_port) = match direction {
             Direction::Egress => (destination, source),
             Direction::Ingress => (source, destination),

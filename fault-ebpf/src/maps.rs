@@ -14,7 +14,7 @@ use fault_common::{
     layout::{
         Config, Counters, Key, Owner, REASONS, RULES, Rule, SETS, SLOTS, State, TARGETS, Target,
     },
-    packet::Reason,
+    packet::{Flow, Reason},
 };
 
 /// The set in force.
@@ -43,6 +43,9 @@ static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(SLOTS, 0)
 /// Frames that could not be read in full, by [`Reason`].
 #[map]
 static REASON_COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(REASONS, 0);
+/// The flow on its way from the parser to the rules.
+#[map]
+static FLOW: PerCpuArray<Flow> = PerCpuArray::with_max_entries(1, 0);
 /// Not read here: tells any process who this program belongs to.
 #[map]
 static OWNER: Array<Owner> = Array::with_max_entries(1, 0);
@@ -87,6 +90,18 @@ impl Tables for Maps {
     #[inline(always)]
     fn rule(&self, id: u32) -> Option<&Rule> {
         RULE_LIST.get(id)
+    }
+
+    #[inline(always)]
+    fn detached(&self, flow: Flow) -> Flow {
+        let Some(place) = FLOW.get_ptr_mut(0) else {
+            return flow;
+        };
+        // SAFETY: as in `count`. Volatile, so that it really goes through memory.
+        unsafe {
+            place.write_volatile(flow);
+            place.read_volatile()
+        }
     }
 
     #[inline(always)]

@@ -10,7 +10,7 @@ use aya_ebpf::{
 use fault_common::{
     engine::{Size, Verdict},
     layout::Rule,
-    packet::Packet,
+    packet::{Flow, Packet},
 };
 
 /// A frame on a tc hook.
@@ -54,9 +54,9 @@ impl<'a> Skb<'a> {
         if verdict.dscp != Rule::NO_DSCP {
             let dscp = (verdict.dscp & 0x3f) as u8;
             // A frame that can't be written keeps its DSCP.
-            let _ = match verdict.version {
-                4 => self.set_ipv4_dscp(verdict.network_offset, dscp),
-                6 => self.set_ipv6_dscp(verdict.network_offset, dscp),
+            let _ = match verdict.ip {
+                Flow::IPV4 => self.set_ipv4_dscp(verdict.network_offset, dscp),
+                Flow::IPV6 => self.set_ipv6_dscp(verdict.network_offset, dscp),
                 _ => None,
             };
         }

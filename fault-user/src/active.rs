@@ -142,7 +142,7 @@ fn begin(plan: &Plan<'_>, object: Object<'_>, netns_inode: u64) -> Result<Faults
         let seed = fault_common::random::draw(plan.seed, n);
         let rules = compile(plan.spec, seed)?;
         let mut loaded = Loaded::new(object, interface.link, Capacity::of(&rules)?)?;
-        attach::load(&mut loaded.ebpf, directions)?;
+        attach::load(&mut loaded, directions)?;
         active.push(Active {
             interface,
             rules,

@@ -12,12 +12,13 @@ use aya::{
 use fault_common::layout::Direction;
 
 use crate::{
+    bpf,
     clsact::{self, Filter, Lock, attach_type},
     error::KernelError,
     inject::AttachMode,
     interface::{self, Interface},
     inventory,
-    link,
+    maps::Loaded,
     namespace::Namespace,
 };
 
@@ -49,11 +50,13 @@ pub enum Attachment {
 
 /// Loads the programs into the kernel: the verifier's work, done before anything is
 /// in force.
-pub fn load(ebpf: &mut Ebpf, directions: &[Direction]) -> Result<(), KernelError> {
+pub fn load(loaded: &mut Loaded, directions: &[Direction]) -> Result<(), KernelError> {
     for &direction in directions {
-        program(ebpf, direction)?
-            .load()
-            .map_err(|error| program_error("load", direction, error))?;
+        let error = |error| program_error("load", direction, error);
+        let program = program(&mut loaded.ebpf, direction)?;
+        program.load().map_err(error)?;
+        bpf::bind(program.fd().map_err(error)?.as_fd(), loaded.owner.as_fd())
+            .map_err(KernelError::system("bind a map to a program"))?;
     }
     Ok(())
 }
@@ -100,7 +103,7 @@ fn attach_tcx(
             let fd = program
                 .fd()
                 .map_err(|error| program_error("attach", direction, error))?;
-            link::attach(fd.as_fd(), iface.index, direction).map_err(|source| {
+            bpf::attach_tcx(fd.as_fd(), iface.index, direction).map_err(|source| {
                 KernelError::Attach {
                     iface: iface.name.clone(),
                     hook: "tcx",
@@ -149,7 +152,8 @@ fn attach_clsact(
         };
         let program = program(ebpf, direction)?;
         let error = |error| program_error("attach", direction, error);
-        let id = program
+        let id = program.info().map_err(error)?.id();
+        let link = program
             .attach_with_options(
                 &iface.name,
                 attach_type(direction),
@@ -158,8 +162,8 @@ fn attach_clsact(
                     ..NlOptions::default()
                 }),
             )
+            .and_then(|link| program.take_link(link))
             .map_err(error)?;
-        let link = program.take_link(id).map_err(error)?;
         let handle = link.handle().map_err(error)?;
         // Dropped, it would send its removal to whatever namespace the thread is in then.
         std::mem::forget(link);
@@ -167,7 +171,7 @@ fn attach_clsact(
             direction,
             priority,
             handle: handle.into(),
-            program: None,
+            program: Some(id),
         });
     }
     Ok(attachment.complete())
@@ -202,12 +206,14 @@ impl Drop for Partial {
     }
 }
 
-/// Takes filters out; in the interface's namespace, with the lock held.
+/// Takes filters out; in the interface's namespace, with the lock held. One that
+/// somebody removed, and whose place another may have taken, is left alone.
 fn remove(ifindex: u32, filters: &[Filter], added: bool) -> Result<(), KernelError> {
     let Some(name) = interface::name_now(ifindex)? else {
         return Ok(());
     };
-    for filter in filters {
+    let there = clsact::filters(ifindex)?;
+    for filter in filters.iter().filter(|filter| there.contains(filter)) {
         filter.remove(&name)?;
     }
     if added {
@@ -225,17 +231,21 @@ impl Attachment {
         }
     }
 
-    /// Whether the interface is still there.
+    /// Whether the programs are still on the interface: not if it is gone, or if
+    /// somebody took them off.
     pub fn is_there(&self) -> bool {
         match self {
             Self::Tcx(links) => links
                 .iter()
-                .all(|link| link::ifindex(link.as_fd()).is_ok_and(|index| index != 0)),
+                .all(|link| bpf::tcx_ifindex(link.as_fd()).is_ok_and(|index| index != 0)),
             Self::Clsact {
-                namespace, ifindex, ..
+                namespace,
+                ifindex,
+                filters,
+                ..
             } => namespace
-                .run(|| interface::name_now(*ifindex))
-                .is_ok_and(|name| name.is_some()),
+                .run(|| clsact::filters(*ifindex))
+                .is_ok_and(|there| filters.iter().all(|filter| there.contains(filter))),
         }
     }
 

@@ -6,11 +6,10 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::{
-    Error,
+    Error, bpf,
     clsact::{self, Lock},
     error::KernelError,
     inventory::{self, Fault, Found},
-    link,
     namespace::Namespace,
     privilege,
     report::Reporter,
@@ -77,7 +76,7 @@ pub fn clear(interfaces: &[String]) -> Result<Cleared, Error> {
             continue;
         }
         end(&mut fault)?;
-        link::detach_from(program)?;
+        bpf::detach_from(program)?;
         let place = (fault.owner.netns_inode, fault.owner.ifindex);
         if !namespaces.contains(&place) {
             namespaces.push(place);

@@ -6,6 +6,7 @@
 
 pub mod active;
 pub mod attach;
+mod bpf;
 pub mod clear;
 pub mod cli;
 pub mod clock;
@@ -16,7 +17,6 @@ pub mod inject;
 pub mod interface;
 pub mod inventory;
 pub mod lease;
-mod link;
 pub mod maps;
 pub mod metrics;
 pub mod namespace;

@@ -1,7 +1,7 @@
 //! The one place that touches map types: from a rule set into the kernel, and
 //! counters out of it.
 
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use aya::{
     Ebpf, EbpfLoader,
@@ -48,6 +48,8 @@ pub struct Loaded {
     pub ebpf: Ebpf,
     /// Rules, counters and all that any process may read.
     pub tables: Tables,
+    /// The map that says whose this is: no program reads it, so each is told to hold it.
+    pub owner: OwnedFd,
     /// Taken by the thread that keeps the deadlines.
     pub deadlines: Option<Deadlines>,
     config: Array<MapData, Config>,
@@ -71,6 +73,7 @@ impl Loaded {
             .load(object.bytes())
             .map_err(|error| KernelError::Load(Box::new(error)))?;
         let deadlines = Deadlines::of(&ebpf)?;
+        let owner = descriptor(&ebpf, "OWNER")?;
         let mut take = |name| ebpf.take_map(name);
         let tables = Tables::from_maps(&mut take)?;
         Ok(Self {
@@ -82,6 +85,7 @@ impl Loaded {
             set: SETS - 1,
             keys: (Vec::new(), Vec::new()),
             tables,
+            owner,
             deadlines: Some(deadlines),
             ebpf,
         })
@@ -306,11 +310,7 @@ pub struct Deadlines(Array<MapData, u64>);
 
 impl Deadlines {
     fn of(ebpf: &Ebpf) -> Result<Self, KernelError> {
-        let Some(Map::Array(data)) = ebpf.map("DEADLINES") else {
-            return Err(KernelError::ObjectVersion);
-        };
-        let fd = data.fd().as_fd().try_clone_to_owned().map_err(KernelError::system("dup"))?;
-        let data = MapData::from_fd(fd).map_err(KernelError::map("DEADLINES"))?;
+        let data = MapData::from_fd(descriptor(ebpf, "DEADLINES")?).map_err(KernelError::map("DEADLINES"))?;
         map("DEADLINES", Map::from_map_data(data).ok()).map(Self)
     }
 
@@ -318,6 +318,17 @@ impl Deadlines {
     pub fn set(&mut self, rule: u32, deadline_ns: u64) -> Result<(), MapError> {
         self.0.set(rule, deadline_ns, 0)
     }
+}
+
+/// A descriptor of its own of an array.
+fn descriptor(ebpf: &Ebpf, name: &str) -> Result<OwnedFd, KernelError> {
+    let Some(Map::Array(data)) = ebpf.map(name) else {
+        return Err(KernelError::ObjectVersion);
+    };
+    data.fd()
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(KernelError::system("duplicate a descriptor"))
 }
 
 fn map<T>(name: &'static str, map: Option<Map>) -> Result<T, KernelError>

@@ -1,13 +1,29 @@
 //! rtnetlink, a request at a time, in the network namespace of the calling thread.
 
-use std::future::Future;
+use std::{future::Future, thread};
 
 use rtnetlink::Handle;
 
 use crate::error::KernelError;
 
 /// Opens a socket, runs `work` on it to its end, and closes it.
-pub fn with<T, F>(work: impl FnOnce(Handle) -> F) -> Result<T, KernelError>
+///
+/// On a thread of its own, which is in the caller's namespace: the caller may be
+/// inside a runtime already.
+pub fn with<T, F>(work: impl FnOnce(Handle) -> F + Send) -> Result<T, KernelError>
+where
+    T: Send,
+    F: Future<Output = Result<T, rtnetlink::Error>>,
+{
+    thread::scope(|scope| {
+        scope
+            .spawn(|| block_on(work))
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn block_on<T, F>(work: impl FnOnce(Handle) -> F) -> Result<T, KernelError>
 where
     F: Future<Output = Result<T, rtnetlink::Error>>,
 {

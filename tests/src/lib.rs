@@ -1,1 +1,3 @@
-//! Tests.
+//! What faultctl's tests and benchmarks share.
+
+pub mod verdict;

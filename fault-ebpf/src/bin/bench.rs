@@ -1,13 +1,16 @@
-//! The object that faultctl carries inside.
+//! What `cargo xtask bench` measures beside the programs of faultctl itself.
 
 #![no_std]
 #![no_main]
 
-use aya_ebpf::{macros::classifier, programs::TcContext};
-use fault_common::{
-    layout::{ABI, Direction},
-    packet::LinkLayer,
+use aya_ebpf::{
+    bindings::TC_ACT_UNSPEC,
+    helpers::bpf_get_prandom_u32,
+    macros::{classifier, map},
+    maps::Array,
+    programs::TcContext,
 };
+use fault_common::{layout::{ABI, Direction}, packet::LinkLayer};
 use fault_ebpf::classify;
 
 /// Layouts of this object, read by user space before it loads anything.
@@ -16,31 +19,54 @@ use fault_ebpf::classify;
 #[used]
 static FAULTCTL_ABI: u64 = ABI;
 
-/// 1 where frames have no link-layer header. Written by user space before the load.
+/// As in faultctl's own object; Ethernet only here.
 #[unsafe(no_mangle)]
 static NO_LINK_LAYER: u8 = 0;
 
-/// Frames that leave the interface.
+/// Destinations are the address in the frame plus a random number up to this mask.
+#[map]
+static RANDOM_MASK: Array<u32> = Array::with_max_entries(1, 0);
+
+/// The floor: a program that does nothing.
 #[classifier]
-pub fn faultctl_egress(ctx: TcContext) -> i32 {
-    on_link(&ctx, Direction::Egress)
+pub fn bench_empty(_ctx: TcContext) -> i32 {
+    TC_ACT_UNSPEC
 }
 
-/// Frames that arrive at the interface.
+/// What it costs to randomise the destination, to be taken off the next.
 #[classifier]
-pub fn faultctl_ingress(ctx: TcContext) -> i32 {
-    on_link(&ctx, Direction::Ingress)
+pub fn bench_randomize(ctx: TcContext) -> i32 {
+    randomize(&ctx);
+    TC_ACT_UNSPEC
 }
 
+/// faultctl's egress with another destination for every packet.
+#[classifier]
+pub fn bench_random(ctx: TcContext) -> i32 {
+    // SAFETY: as in faultctl's object; keeps the constant in the object.
+    let _ = unsafe { (&raw const NO_LINK_LAYER).read_volatile() };
+    randomize(&ctx);
+    classify(&ctx, LinkLayer::Ethernet, Direction::Egress)
+}
+
+/// The last bits of the destination (IPv4 at offset 30, IPv6 at 50) are
+/// drawn again, so each packet of a repeated run goes elsewhere.
 #[inline(always)]
-fn on_link(ctx: &TcContext, direction: Direction) -> i32 {
-    // SAFETY: a constant for the kernel; volatile, because the compiler must not
-    // take the value that it sees here for the last word.
-    if unsafe { (&raw const NO_LINK_LAYER).read_volatile() } == 0 {
-        classify(ctx, LinkLayer::Ethernet, direction)
-    } else {
-        classify(ctx, LinkLayer::None, direction)
-    }
+fn randomize(ctx: &TcContext) {
+    let Some(mask) = RANDOM_MASK.get(0) else {
+        return;
+    };
+    // SAFETY: takes nothing, returns a number.
+    let random = unsafe { bpf_get_prandom_u32() } & *mask;
+    let Ok(ether_type) = ctx.load::<u16>(12) else {
+        return;
+    };
+    let offset = if u16::from_be(ether_type) == 0x0800 { 30 } else { 50 };
+    let Ok(word) = ctx.load::<u32>(offset) else {
+        return;
+    };
+    let word = (u32::from_be(word) & !*mask) | random;
+    let _ = ctx.skb.store(offset, &word.to_be(), 0);
 }
 
 #[panic_handler]

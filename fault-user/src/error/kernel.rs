@@ -47,8 +47,8 @@ pub enum KernelError {
         /// Its ARPHRD name or number.
         link_type: String,
     },
-    /// The interface went away meanwhile.
-    #[error("interface `{name}` is gone")]
+    /// The interface went away meanwhile, or the programs on it did.
+    #[error("interface `{name}` is gone, or somebody took the program off it")]
     InterfaceGone {
         /// Its name when the fault began.
         name: String,

@@ -1,5 +1,6 @@
-//! tcx links (Linux 6.6), with what aya does not reach: attaching by index, whether
-//! the interface is still there, and detaching a link that another process holds.
+//! bpf(2), as far as aya does not reach: tcx links by index, whether their interface
+//! is still there, detaching those of another process, and a map that a program is
+//! to hold.
 
 use std::{
     io,
@@ -12,8 +13,19 @@ use fault_common::layout::Direction;
 
 use crate::error::KernelError;
 
-/// Attaches a program in front of all others. The link lives as long as its descriptor.
-pub fn attach(program: BorrowedFd<'_>, ifindex: u32, direction: Direction) -> io::Result<OwnedFd> {
+/// Makes a program hold a map that it does not use, so that whoever finds the
+/// program finds the map (Linux 5.10).
+pub fn bind(program: BorrowedFd<'_>, map: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: all zero is a value of the union, by its C definition.
+    let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
+    attr.prog_bind_map.prog_fd = program.as_raw_fd().cast_unsigned();
+    attr.prog_bind_map.map_fd = map.as_raw_fd().cast_unsigned();
+    bpf(bpf_cmd::BPF_PROG_BIND_MAP, &mut attr).map(drop)
+}
+
+/// Attaches a program in front of all others, by tcx (Linux 6.6). The link lives as
+/// long as its descriptor.
+pub fn attach_tcx(program: BorrowedFd<'_>, ifindex: u32, direction: Direction) -> io::Result<OwnedFd> {
     let attach_type = match direction {
         Direction::Egress => bpf_attach_type::BPF_TCX_EGRESS,
         Direction::Ingress => bpf_attach_type::BPF_TCX_INGRESS,
@@ -31,7 +43,7 @@ pub fn attach(program: BorrowedFd<'_>, ifindex: u32, direction: Direction) -> io
 }
 
 /// The index of the interface that a link is attached to; 0 once that is gone.
-pub fn ifindex(link: BorrowedFd<'_>) -> io::Result<u32> {
+pub fn tcx_ifindex(link: BorrowedFd<'_>) -> io::Result<u32> {
     // SAFETY: all zero is a value of both, by their C definitions.
     let (mut attr, mut info): (bpf_attr, bpf_link_info) =
         unsafe { (std::mem::zeroed(), std::mem::zeroed()) };

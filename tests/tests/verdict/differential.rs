@@ -1,0 +1,140 @@
+//! The same rules and frames through `fault_common::engine` on the host and through
+//! the loaded programs: every verdict, every byte and every counter must agree.
+
+use fault_common::{
+    engine::Verdict,
+    layout::{Direction, Rule},
+    packet::{Flow, LinkLayer, Reason},
+};
+use fault_tests::verdict::{Programs, runs};
+use fault_user::maps::Capacity;
+
+use crate::{
+    generate::{Dice, checksum, frame, rule_set},
+    model::Model,
+};
+
+const SETS: u64 = 600;
+const FRAMES: u64 = 200;
+
+#[test]
+fn kernel_and_host_agree_on_120_000_generated_cases() {
+    for link in [LinkLayer::Ethernet, LinkLayer::None] {
+        let mut programs = Programs::load(
+            link,
+            Capacity {
+                hosts: 32,
+                prefixes: 32,
+            },
+        )
+        .expect("the programs load");
+        let mut lost = 0;
+        for n in 0..SETS / 2 {
+            lost += compare(&mut programs, link, n);
+        }
+        // The cases are worth something only if both outcomes are common.
+        let cases = SETS / 2 * FRAMES;
+        assert!((cases / 10..cases * 9 / 10).contains(&lost), "{lost} of {cases} lost");
+    }
+}
+
+fn compare(programs: &mut Programs, link: LinkLayer, n: u64) -> u64 {
+    let mut dice = Dice::new(n << 1 | u64::from(link == LinkLayer::None));
+    let set = rule_set(&mut dice);
+    let mut model = Model::new(&set);
+    programs.replace(&set).expect("the rules fit");
+    let first = programs.loaded.first_rule();
+    for id in (0..).take(set.rules.len()) {
+        if dice.one_in(8) {
+            model.ended.push(id);
+            programs
+                .loaded
+                .tables
+                .set_deadline(first + id, 1)
+                .expect("a deadline is set");
+        }
+    }
+    let reasons = |programs: &Programs| {
+        Reason::ALL.map(|reason| programs.loaded.tables.reason(reason).expect("a counter"))
+    };
+    let before = reasons(programs);
+    let mut lost = 0;
+    for case in 0..FRAMES {
+        let direction = dice.of(&Direction::ALL);
+        let frame = loop {
+            let frame = frame(&mut dice, link);
+            if runs(&frame) {
+                break frame;
+            }
+        };
+        let mark = dice.of(&[0, 1, u32::MAX]);
+        let segments = dice.of(&[1, 1, 1, 2, 45]);
+        let verdict = model.decide(&frame, segments, link, direction);
+        let outcome = programs
+            .run(direction, &frame, mark, segments)
+            .unwrap_or_else(|error| panic!("set {n}, case {case}: {error:#}"));
+        let at = || format!("set {n}, case {case}, {direction:?}, {frame:02x?}, {set:#?}");
+        assert_eq!(outcome.dropped, verdict.drop, "{}", at());
+        lost += u64::from(verdict.drop);
+        if !verdict.drop {
+            assert_eq!(outcome.mark, mark & !verdict.mark_mask | verdict.mark, "{}", at());
+            assert_eq!(outcome.frame, with_dscp(&frame, &verdict), "{}", at());
+        }
+    }
+    for (id, rule) in (0..).zip(&set.rules) {
+        for direction in Direction::ALL {
+            let counted = programs
+                .loaded
+                .tables
+                .counters(first + id, direction)
+                .expect("counters");
+            assert_eq!(
+                counted,
+                model.counters(id, direction),
+                "set {n}, rule {id}, {direction:?}, {rule:#?}"
+            );
+        }
+    }
+    for ((reason, before), after) in Reason::ALL.into_iter().zip(before).zip(reasons(programs)) {
+        assert_eq!(after - before, model.reason(reason), "set {n}, {reason:?}");
+    }
+    lost
+}
+
+/// The frame as it must leave: DSCP written, and the checksum right if it was.
+fn with_dscp(frame: &[u8], verdict: &Verdict) -> Vec<u8> {
+    let mut frame = frame.to_vec();
+    if verdict.dscp == Rule::NO_DSCP {
+        return frame;
+    }
+    let ip = &mut frame[verdict.network_offset as usize..];
+    let dscp = verdict.dscp as u8;
+    match verdict.ip {
+        Flow::IPV4 => {
+            let length = usize::from(ip[0] & 0x0f) * 4;
+            let valid = ip.len() >= length && checksum(&ip[..length]) == 0;
+            let (old, new) = (ip[1], dscp << 2 | ip[1] & 3);
+            ip[1] = new;
+            if valid {
+                ip[10..12].fill(0);
+                let sum = checksum(&ip[..length]);
+                ip[10..12].copy_from_slice(&sum.to_be_bytes());
+            } else if old != new {
+                // RFC 1624, equation 3: a wrong sum stays as wrong as it was.
+                let word = |tos: u8| u32::from(u16::from_be_bytes([ip[0], tos]));
+                let sum = u32::from(!u16::from_be_bytes([ip[10], ip[11]]));
+                let mut sum = sum + (word(old) ^ 0xffff) + word(new);
+                while sum > 0xffff {
+                    sum = (sum & 0xffff) + (sum >> 16);
+                }
+                ip[10..12].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+            }
+        }
+        Flow::IPV6 => {
+            ip[0] = ip[0] & 0xf0 | dscp >> 2;
+            ip[1] = dscp << 6 | ip[1] & 0x3f;
+        }
+        _ => {}
+    }
+    frame
+}

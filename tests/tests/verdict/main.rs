@@ -1,0 +1,8 @@
+//! Level "verdict": the loaded programs, by `BPF_PROG_TEST_RUN`. Needs root.
+
+mod cases;
+mod differential;
+mod generate;
+mod model;
+mod random_frames;
+mod replace;

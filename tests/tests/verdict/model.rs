@@ -1,0 +1,147 @@
+//! The engine over plain vectors: what the kernel has to agree with.
+//!
+//! The far ends are looked up by trying every entry, so that the maps of the kernel
+//! are compared with something simpler than they are.
+
+use std::cell::RefCell;
+
+use fault_common::{
+    address::Network,
+    decide::Decision,
+    engine::{Size, Tables, Verdict, run},
+    layout::{
+        Config, Counters, Direction, Key, RULES_PER_TARGET, Rule, SLOTS, State, Target,
+    },
+    packet::{Flow, LinkLayer, Reason},
+};
+use fault_user::spec::RuleSet;
+
+/// The same tables as in the kernel.
+pub struct Model {
+    set: RuleSet,
+    rules: Vec<Rule>,
+    targets: Vec<Target>,
+    /// Rules whose deadline has passed.
+    pub ended: Vec<u32>,
+    states: RefCell<Vec<State>>,
+    counters: RefCell<Vec<Counters>>,
+    reasons: RefCell<[u64; Reason::ALL.len()]>,
+}
+
+impl Model {
+    pub fn new(set: &RuleSet) -> Self {
+        let targets = set.targets.iter().map(|rules| {
+            let mut target = Target {
+                len: u32::try_from(rules.len()).expect("a short list"),
+                rules: [0; RULES_PER_TARGET],
+            };
+            target.rules[..rules.len()].copy_from_slice(rules);
+            target
+        });
+        Self {
+            rules: set.rules.iter().map(|named| named.rule).collect(),
+            targets: targets.collect(),
+            ended: Vec::new(),
+            states: vec![State::default(); SLOTS as usize].into(),
+            counters: vec![Counters::default(); SLOTS as usize].into(),
+            reasons: RefCell::default(),
+            set: set.clone(),
+        }
+    }
+
+    pub fn decide(
+        &self,
+        frame: &[u8],
+        segments: u32,
+        link: LinkLayer,
+        direction: Direction,
+    ) -> Verdict {
+        let size = Size {
+            packets: segments.max(1),
+            bytes: u32::try_from(frame.len()).expect("a frame"),
+        };
+        run(self, &frame, size, link, direction)
+    }
+
+    pub fn counters(&self, rule: u32, direction: Direction) -> Counters {
+        self.counters.borrow()[direction.slot(rule) as usize]
+    }
+
+    pub fn reason(&self, reason: Reason) -> u64 {
+        self.reasons.borrow()[reason as usize]
+    }
+}
+
+impl Tables for Model {
+    fn active(&self) -> u32 {
+        0
+    }
+
+    fn config(&self, _set: u32) -> Option<Config> {
+        Some(Config {
+            tables: Config::HOSTS | Config::PREFIXES,
+            default_target: self.set.default_target.unwrap_or(Config::NO_TARGET),
+        })
+    }
+
+    fn host(&self, key: &Key) -> Option<u32> {
+        let found = self.set.hosts.iter().find(|(host, _)| *host == key.address);
+        found.map(|(_, target)| *target)
+    }
+
+    fn prefix(&self, key: &Key) -> Option<u32> {
+        self.set
+            .prefixes
+            .iter()
+            .filter(|(address, len, _)| Network::new(*address, *len).contains(key.address))
+            .max_by_key(|(_, len, _)| *len)
+            .map(|(_, _, target)| *target)
+    }
+
+    fn target(&self, id: u32) -> Option<&Target> {
+        self.targets.get(id as usize)
+    }
+
+    fn rule(&self, id: u32) -> Option<&Rule> {
+        self.rules.get(id as usize)
+    }
+
+    fn detached(&self, flow: Flow) -> Flow {
+        flow
+    }
+
+    fn in_force(&self, rule: u32) -> bool {
+        !self.ended.contains(&rule)
+    }
+
+    fn turn(&self, slot: u32) -> (u64, bool) {
+        let state = &mut self.states.borrow_mut()[slot as usize];
+        let turn = (state.sequence, state.lost != 0);
+        state.sequence += 1;
+        turn
+    }
+
+    fn set_lost(&self, slot: u32, lost: bool) {
+        self.states.borrow_mut()[slot as usize].lost = lost.into();
+    }
+
+    fn count(&self, slot: u32, size: Size, decision: Decision) {
+        let packets = u64::from(size.packets);
+        let bytes = u64::from(size.bytes);
+        let dropped = decision == Decision::Drop;
+        self.counters.borrow_mut()[slot as usize].add(&Counters {
+            matched_skbs: 1,
+            matched_packets: packets,
+            matched_bytes: bytes,
+            dropped_skbs: dropped.into(),
+            dropped_packets: if dropped { packets } else { 0 },
+            dropped_bytes: if dropped { bytes } else { 0 },
+            dropped_super_skbs: (dropped && packets > 1).into(),
+            marked_packets: if decision == Decision::Mark { packets } else { 0 },
+        });
+    }
+
+    fn count_reason(&self, reason: Reason) {
+        self.reasons.borrow_mut()[reason as usize] += 1;
+    }
+}

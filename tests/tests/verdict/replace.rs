@@ -1,0 +1,97 @@
+//! Replacing a rule set while packets run.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use aya::programs::SchedClassifier;
+use fault_common::{layout::Direction, packet::LinkLayer};
+use fault_tests::verdict::{Programs, run};
+use fault_user::{
+    error::KernelError,
+    maps::Capacity,
+    spec::{FaultKind, FaultSpec, RuleSet, Selectors, compile},
+};
+
+fn partition(to: &[&str]) -> RuleSet {
+    let spec = FaultSpec {
+        kind: FaultKind::Partition,
+        selectors: Selectors {
+            to: to.iter().map(|to| to.parse().expect("a network")).collect(),
+            ..Selectors::default()
+        },
+        seed: None,
+    };
+    compile(&spec, 1).expect("a good fault")
+}
+
+/// UDP over IPv4 to an address.
+fn to(address: [u8; 4]) -> Vec<u8> {
+    let mut frame = vec![0; 12];
+    frame.extend([0x08, 0, 0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1]);
+    frame.extend(address);
+    frame.extend([0; 8]);
+    frame
+}
+
+#[test]
+fn a_host_that_both_sets_name_is_never_missed_meanwhile() {
+    let capacity = Capacity { hosts: 8, prefixes: 8 };
+    let mut programs = Programs::load(LinkLayer::Ethernet, capacity).expect("the programs load");
+    let sets = [
+        partition(&["10.0.0.2/32", "10.1.0.0/16", "192.0.2.0/24"]),
+        partition(&["10.0.0.2/32", "10.1.0.0/24", "10.1.0.0/17", "198.51.100.7/32"]),
+    ];
+    programs.replace(&sets[0]).expect("the rules fit");
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let info = programs.program(Direction::Egress).and_then(|it| Ok(it.info()?));
+        let info = info.expect("the program's info");
+        // SAFETY: the program is a classifier, as its name says.
+        let second = unsafe { SchedClassifier::from_program_info(info, "second".into()) };
+        let second = second.expect("a second handle on the program");
+        let stop = &stop;
+        let watch = scope.spawn(move || {
+            let mut runs = 0_u64;
+            while !stop.load(Ordering::Relaxed) {
+                for frame in [to([10, 0, 0, 2]), to([10, 1, 0, 9])] {
+                    let outcome = run(&second, Direction::Egress, &frame, 0, 1).expect("a run");
+                    assert!(outcome.dropped, "missed after {runs} runs");
+                    runs += 1;
+                }
+            }
+            runs
+        });
+        for n in 1..200 {
+            programs.replace(&sets[n % 2]).expect("the rules fit");
+        }
+        stop.store(true, Ordering::Relaxed);
+        let runs = watch.join().expect("no packet was missed");
+        assert!(runs > 200, "only {runs} packets looked");
+    });
+    assert!(dropped(&mut programs, [198, 51, 100, 7]));
+    assert!(!dropped(&mut programs, [192, 0, 2, 1]));
+}
+
+#[test]
+fn a_full_map_is_named_and_leaves_the_old_set_in_force() {
+    let capacity = Capacity { hosts: 2, prefixes: 1 };
+    let mut programs = Programs::load(LinkLayer::Ethernet, capacity).expect("the programs load");
+    programs.replace(&partition(&["10.0.0.2/32"])).expect("one fits");
+    let many = partition(&["10.0.0.3/32", "10.0.0.4/32", "10.0.0.5/32"]);
+    let error = programs.replace(&many).expect_err("three don't").downcast::<KernelError>();
+    let error = error.expect("an error of the maps");
+    assert_eq!(error.to_string(), "map `HOSTS` is full");
+    assert!(error.hint().is_some());
+    assert!(dropped(&mut programs, [10, 0, 0, 2]));
+    assert!(!dropped(&mut programs, [10, 0, 0, 3]));
+    // What the failed attempt put in is out again: there is room for one more.
+    programs.replace(&partition(&["10.0.0.9/32"])).expect("one fits");
+    assert!(dropped(&mut programs, [10, 0, 0, 9]));
+}
+
+fn dropped(programs: &mut Programs, address: [u8; 4]) -> bool {
+    let outcome = programs.run(Direction::Egress, &to(address), 0, 1);
+    outcome.expect("a run").dropped
+}
