@@ -152,7 +152,7 @@ pub fn extract(package: &Package) -> Result<()> {
     with_lists(|| {
         command::run(
             Command::new("apt-get")
-                .args(["download", "-qq", name])
+                .args(["download", "-qq", "-o", "APT::Sandbox::User=root", name])
                 .current_dir(&unpacked),
             "see that Debian's mirror can be reached",
         )

@@ -55,7 +55,7 @@ fn cargo(wanted: &Wanted, task: Task) -> Result<Command> {
     Ok(command)
 }
 
-/// v3 is what every kernel since 5.12 runs and has: atomics that return the old value.
+/// v3: 32-bit instructions, and atomics that return the old value; kernels since 5.12.
 fn rustflags() -> [String; 4] {
     [
         format!("--cfg=bpf_target_arch=\"{ARCH}\""),

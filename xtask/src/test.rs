@@ -90,13 +90,7 @@ pub fn test(levels: &[Level], arguments: &[OsString], wanted: &Wanted) -> Result
         ebpf::build(wanted)?;
     }
     let faultctl = cargo::binary("faultctl", "dev")?;
-    let only_unit = levels == [Level::Unit];
-    let what: &[&str] = if only_unit {
-        &["--lib", "--bins"]
-    } else {
-        &["--tests"]
-    };
-    let tests = cargo::executables(cargo("test").arg("--no-run").args(what))?;
+    let tests = cargo::executables(cargo("test").arg("--no-run").args(targets(levels)))?;
 
     let mut counts = BTreeMap::new();
     for &level in levels {
@@ -105,6 +99,18 @@ pub fn test(levels: &[Level], arguments: &[OsString], wanted: &Wanted) -> Result
         counts.insert(level, (count, start.elapsed()));
     }
     Ok(summary(&counts, !arguments.is_empty()))
+}
+
+/// Which targets cargo builds: everything, or no more than the chosen levels.
+fn targets(levels: &[Level]) -> Vec<&'static str> {
+    if levels == Level::value_variants() {
+        return vec!["--tests"];
+    }
+    let of = |level: &Level| match level {
+        Level::Unit => ["--lib", "--bins"],
+        other => ["--test", other.name()],
+    };
+    levels.iter().flat_map(of).collect()
 }
 
 fn run_level(
@@ -243,6 +249,15 @@ mod tests {
         ] {
             assert_eq!(result(line), None);
         }
+    }
+
+    #[test]
+    fn chosen_levels_build_only_their_own() {
+        assert_eq!(targets(Level::value_variants()), ["--tests"]);
+        assert_eq!(
+            targets(&[Level::Unit, Level::Netns]),
+            ["--lib", "--bins", "--test", "netns"]
+        );
     }
 
     #[test]

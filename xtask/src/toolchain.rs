@@ -204,7 +204,7 @@ fn judge(found: Option<Found>) -> Result<(), String> {
         ));
     }
     if !found.has_core {
-        return Err("no `core` for BPF (rustup's component `rust-src`)".to_owned());
+        return Err("no `core` for BPF".to_owned());
     }
     if found.llvm > linker::LLVM {
         return Err(format!(
