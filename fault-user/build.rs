@@ -5,10 +5,8 @@ use std::{env, fs, io, path::PathBuf};
 
 fn main() -> io::Result<()> {
     println!("cargo::rerun-if-env-changed=FAULTCTL_OBJECT");
-    let object = env::var_os("FAULTCTL_OBJECT").map_or_else(
-        || PathBuf::from("../target/bpf/faultctl.o"),
-        PathBuf::from,
-    );
+    let object = env::var_os("FAULTCTL_OBJECT")
+        .map_or_else(|| PathBuf::from("../target/bpf/faultctl.o"), PathBuf::from);
     println!("cargo::rerun-if-changed={}", object.display());
     let bytes = match fs::read(&object) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),

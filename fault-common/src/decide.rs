@@ -1,5 +1,10 @@
 //! What a rule does with a packet: pure and total.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "a draw is taken apart into two halves"
+)]
+
 use crate::{
     layout::{Direction, Model, NEAR_NETWORKS, PORT_RANGES, Ports, Rule},
     packet::Flow,

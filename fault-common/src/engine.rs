@@ -115,9 +115,7 @@ pub fn run<T: Tables, P: Packet>(
         let Some(rule) = tables.rule(id) else {
             break;
         };
-        if !matches(rule, &flow, direction)
-            || !tables.in_force(id)
-        {
+        if !matches(rule, &flow, direction) || !tables.in_force(id) {
             continue;
         }
         let slot = direction.slot(id);

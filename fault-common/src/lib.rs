@@ -6,6 +6,10 @@
 //! [`engine::Tables`] and [`packet::Packet`].
 
 #![no_std]
+#![expect(
+    clippy::inline_always,
+    reason = "the kernel program is one function: calls cost stack, of which there is little"
+)]
 
 pub mod address;
 pub mod decide;

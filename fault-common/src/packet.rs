@@ -1,5 +1,10 @@
 //! Bytes to a flow: one parser for the kernel and for tests.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "fields are cut out of words"
+)]
+
 use bytemuck::{Pod, Zeroable};
 
 use crate::{address::Address, layout::Direction};
@@ -114,7 +119,7 @@ impl Flow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Reason {
-    /// Neither IPv4 nor IPv6: ARP, LLDP, MPLS, PPPoE, a third VLAN tag.
+    /// Neither IPv4 nor IPv6: ARP, LLDP, MPLS, `PPPoE`, a third VLAN tag.
     NotIp = 0,
     /// The frame ends inside a header.
     Truncated = 1,
@@ -201,7 +206,11 @@ const EXTENSION_HEADERS: u32 = 8;
 /// Two VLAN tags (IEEE 802.1Q, 802.1ad) are skipped in the frame; one more may be
 /// in the skb's metadata, where the kernel put it.
 #[inline(always)]
-pub fn parse<P: Packet>(packet: &P, link: LinkLayer, direction: Direction) -> (Flow, Option<Reason>) {
+pub fn parse<P: Packet>(
+    packet: &P,
+    link: LinkLayer,
+    direction: Direction,
+) -> (Flow, Option<Reason>) {
     let mut flow = Flow {
         protocol: Flow::UNKNOWN_PROTOCOL,
         ..Flow::default()
@@ -224,9 +233,7 @@ impl Flow {
                 ether_type::IPV6 => 6,
                 _ => return Err(Reason::NotIp),
             },
-            LinkLayer::None => {
-                packet.byte(0).ok_or(Reason::Truncated)? >> 4
-            }
+            LinkLayer::None => packet.byte(0).ok_or(Reason::Truncated)? >> 4,
         };
         match version {
             4 => self.read_ipv4(packet, direction),
@@ -251,11 +258,7 @@ impl Flow {
     }
 
     #[inline(always)]
-    fn read_ipv4<P: Packet>(
-        &mut self,
-        packet: &P,
-        direction: Direction,
-    ) -> Result<(), Reason> {
+    fn read_ipv4<P: Packet>(&mut self, packet: &P, direction: Direction) -> Result<(), Reason> {
         let offset = self.network_offset;
         let word = |n: u32| packet.word(offset + 4 * n).ok_or(Reason::Truncated);
         let first = word(0)? >> 24;
@@ -279,11 +282,7 @@ impl Flow {
     }
 
     #[inline(always)]
-    fn read_ipv6<P: Packet>(
-        &mut self,
-        packet: &P,
-        direction: Direction,
-    ) -> Result<(), Reason> {
+    fn read_ipv6<P: Packet>(&mut self, packet: &P, direction: Direction) -> Result<(), Reason> {
         let offset = self.network_offset;
         let word = |n: u32| packet.word(offset + 4 * n).ok_or(Reason::Truncated);
         if word(0)? >> 28 != 6 {
@@ -303,7 +302,13 @@ impl Flow {
         let first = (next_and_hops >> 8) as u8;
         let hop_limit = next_and_hops as u8;
         if is_extension(first) {
-            self.skip_extensions(&packet.wandering(), first, hop_limit, offset + 40, direction)
+            self.skip_extensions(
+                &packet.wandering(),
+                first,
+                hop_limit,
+                offset + 40,
+                direction,
+            )
         } else {
             self.read_upper(packet, first, hop_limit, offset + 40, direction)
         }
@@ -380,11 +385,7 @@ impl Flow {
     ) -> Result<(), Reason> {
         if !matches!(
             protocol,
-            protocol::TCP
-                | protocol::UDP
-                | protocol::DCCP
-                | protocol::SCTP
-                | protocol::UDP_LITE
+            protocol::TCP | protocol::UDP | protocol::DCCP | protocol::SCTP | protocol::UDP_LITE
         ) {
             return Ok(());
         }

@@ -12,11 +12,7 @@ use aya_ebpf::{
     helpers::bpf_redirect,
     programs::TcContext,
 };
-use fault_common::{
-    engine,
-    layout::Direction,
-    packet::LinkLayer,
-};
+use fault_common::{engine, layout::Direction, packet::LinkLayer};
 
 /// One frame on the tc hook: tcx or clsact.
 #[inline(always)]

@@ -219,5 +219,9 @@ fn load_bytes(skb: *mut __sk_buff, offset: u32, len: u32) -> i64 {
     } else {
         -1
     };
-    if result < 0 { -1 } else { i64::from(u32::from_be(word)) }
+    if result < 0 {
+        -1
+    } else {
+        i64::from(u32::from_be(word))
+    }
 }

@@ -87,7 +87,12 @@ impl Faults {
     pub fn lost(&mut self) -> Vec<String> {
         self.active
             .iter_mut()
-            .filter(|active| active.attachment.as_ref().is_some_and(|held| !held.is_there()))
+            .filter(|active| {
+                active
+                    .attachment
+                    .as_ref()
+                    .is_some_and(|held| !held.is_there())
+            })
             .map(|active| {
                 active.attachment = None;
                 active.interface.name.clone()
@@ -156,7 +161,9 @@ fn begin(plan: &Plan<'_>, object: Object<'_>, netns_inode: u64) -> Result<Faults
     let mut faults = Faults {
         active,
         since_ns,
-        until_ns: plan.duration.map(|span| since_ns.saturating_add(nanos(span))),
+        until_ns: plan
+            .duration
+            .map(|span| since_ns.saturating_add(nanos(span))),
     };
     for n in 0..faults.active.len() {
         faults.attach(n, plan, netns_inode)?;

@@ -25,7 +25,11 @@ pub fn bind(program: BorrowedFd<'_>, map: BorrowedFd<'_>) -> io::Result<()> {
 
 /// Attaches a program in front of all others, by tcx (Linux 6.6). The link lives as
 /// long as its descriptor.
-pub fn attach_tcx(program: BorrowedFd<'_>, ifindex: u32, direction: Direction) -> io::Result<OwnedFd> {
+pub fn attach_tcx(
+    program: BorrowedFd<'_>,
+    ifindex: u32,
+    direction: Direction,
+) -> io::Result<OwnedFd> {
     let attach_type = match direction {
         Direction::Egress => bpf_attach_type::BPF_TCX_EGRESS,
         Direction::Ingress => bpf_attach_type::BPF_TCX_INGRESS,
@@ -87,7 +91,12 @@ fn detach(id: u32) -> io::Result<()> {
 fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<i32> {
     // SAFETY: `attr` is as large as said, and what it points to lives through the call.
     let result = unsafe {
-        libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<bpf_attr>())
+        libc::syscall(
+            libc::SYS_bpf,
+            command,
+            std::ptr::from_mut(attr),
+            size_of::<bpf_attr>(),
+        )
     };
     if result < 0 {
         return Err(io::Error::last_os_error());

@@ -96,13 +96,18 @@ impl Filter {
             direction,
             priority: (message.header.info >> 16) as u16,
             handle,
-            program: message.attributes.iter().find_map(|attribute| match attribute {
-                TcAttribute::Options(options) => options.iter().find_map(|option| match option {
-                    TcOption::Bpf(TcFilterBpfOption::ProgId(id)) => Some(*id),
+            program: message
+                .attributes
+                .iter()
+                .find_map(|attribute| match attribute {
+                    TcAttribute::Options(options) => {
+                        options.iter().find_map(|option| match option {
+                            TcOption::Bpf(TcFilterBpfOption::ProgId(id)) => Some(*id),
+                            _ => None,
+                        })
+                    }
                     _ => None,
                 }),
-                _ => None,
-            }),
         })
     }
 

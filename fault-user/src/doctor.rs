@@ -141,8 +141,8 @@ fn kernel() -> Finding {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let release = release.trim();
     let (major, minor) = OLDEST;
-    let old = KernelVersion::current()
-        .is_ok_and(|current| current < KernelVersion::new(major, minor, 0));
+    let old =
+        KernelVersion::current().is_ok_and(|current| current < KernelVersion::new(major, minor, 0));
     if old {
         note(
             "kernel",
@@ -157,7 +157,11 @@ fn kernel() -> Finding {
 fn object() -> Finding {
     match Object::embedded() {
         Ok(_) => ok("BPF object", "built in"),
-        Err(error) => wrong("BPF object", whole(&error), error.hint().unwrap_or_default()),
+        Err(error) => wrong(
+            "BPF object",
+            whole(&error),
+            error.hint().unwrap_or_default(),
+        ),
     }
 }
 
@@ -208,7 +212,10 @@ fn load() -> Finding {
 
 fn tcx() -> Finding {
     match SchedClassifier::query_tcx("lo", TcAttachType::Egress) {
-        Ok(_) => ok("tcx", "there: a fault ends with its process, however it ends"),
+        Ok(_) => ok(
+            "tcx",
+            "there: a fault ends with its process, however it ends",
+        ),
         Err(_) => note(
             "tcx",
             "not there (or not to be asked about); clsact filters are used",
@@ -287,16 +294,22 @@ fn interface(interface: &Interface) -> Result<Vec<Finding>, KernelError> {
     let mut findings = vec![ok(name, frames)];
     for direction in Direction::ALL {
         let mut others = Vec::new();
-        if let Ok((_, programs)) = SchedClassifier::query_tcx(name, clsact::attach_type(direction)) {
-            others.extend(programs.iter().map(|program| {
-                format!("tcx `{}`", program.name_as_str().unwrap_or("?"))
-            }));
+        if let Ok((_, programs)) = SchedClassifier::query_tcx(name, clsact::attach_type(direction))
+        {
+            others.extend(
+                programs
+                    .iter()
+                    .map(|program| format!("tcx `{}`", program.name_as_str().unwrap_or("?"))),
+            );
         }
         for filter in clsact::filters(interface.index)? {
             if filter.direction == direction {
                 others.push(format!(
                     "filter `{}` (priority {})",
-                    filter.program.and_then(program_name).unwrap_or_else(|| "not BPF".into()),
+                    filter
+                        .program
+                        .and_then(program_name)
+                        .unwrap_or_else(|| "not BPF".into()),
                     filter.priority
                 ));
             }

@@ -133,9 +133,6 @@ pub enum Error {
     #[error("nobody reads the output any more, so the fault was ended")]
     OutputClosed,
 
-    /// A verb whose work is still to be written.
-    #[error("`{0}` does nothing yet")]
-    NotYet(&'static str),
 }
 
 impl Error {
@@ -173,7 +170,7 @@ impl Error {
             }
             Self::Kernel(error) => return error.hint(),
             Self::Metrics { .. } => "choose another port, or see who has it with `ss -ltnp`".into(),
-            Self::Command { .. } | Self::OutputClosed | Self::NotYet(_) => return None,
+            Self::Command { .. } | Self::OutputClosed => return None,
         };
         Some(hint)
     }
@@ -198,7 +195,7 @@ impl Error {
             | Self::Command { .. }
             | Self::Metrics { .. }
             | Self::OutputClosed
-            | Self::NotYet(_) => 1,
+            => 1,
         }
     }
 }

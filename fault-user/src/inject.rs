@@ -62,9 +62,7 @@ pub fn run(request: &Request) -> Result<i32, Error> {
     let object = Object::embedded()?;
     let listener = request
         .metrics
-        .map(|address| {
-            metrics::bind(address).map_err(|source| Error::Metrics { address, source })
-        })
+        .map(|address| metrics::bind(address).map_err(|source| Error::Metrics { address, source }))
         .transpose()?;
     let seed = request.spec.seed.unwrap_or_else(random_seed);
     let caught = Caught::new()?;

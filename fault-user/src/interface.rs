@@ -57,7 +57,11 @@ pub fn name_now(index: u32) -> Result<Option<String>, KernelError> {
 
 /// The names of all interfaces.
 pub fn names() -> Result<Vec<String>, KernelError> {
-    Ok(all()?.iter().filter_map(name_of).map(str::to_owned).collect())
+    Ok(all()?
+        .iter()
+        .filter_map(name_of)
+        .map(str::to_owned)
+        .collect())
 }
 
 fn all() -> Result<Vec<LinkMessage>, KernelError> {
@@ -65,10 +69,13 @@ fn all() -> Result<Vec<LinkMessage>, KernelError> {
 }
 
 fn name_of(message: &LinkMessage) -> Option<&str> {
-    message.attributes.iter().find_map(|attribute| match attribute {
-        LinkAttribute::IfName(name) => Some(name.as_str()),
-        _ => None,
-    })
+    message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            LinkAttribute::IfName(name) => Some(name.as_str()),
+            _ => None,
+        })
 }
 
 /// By the ARPHRD number (linux/if_arp.h), what an skb holds at the tc hook. Types

@@ -51,7 +51,10 @@ impl Found {
 }
 
 fn text(padded: &[u8]) -> String {
-    let end = padded.iter().position(|byte| *byte == 0).unwrap_or(padded.len());
+    let end = padded
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(padded.len());
     String::from_utf8_lossy(&padded[..end]).into_owned()
 }
 
@@ -92,12 +95,10 @@ pub fn scan() -> Result<Vec<Found>, KernelError> {
 
 /// The kernel cuts names to 15 bytes.
 fn direction_of(program: &ProgramInfo) -> Option<Direction> {
-    Direction::ALL
-        .into_iter()
-        .find(|direction| {
-            let name = program_name(*direction).as_bytes();
-            program.name() == &name[..name.len().min(15)]
-        })
+    Direction::ALL.into_iter().find(|direction| {
+        let name = program_name(*direction).as_bytes();
+        program.name() == &name[..name.len().min(15)]
+    })
 }
 
 fn is_gone(error: &(dyn std::error::Error + 'static)) -> bool {

@@ -3,12 +3,9 @@
 
 use std::{
     env,
-    error::Error as _,
     ffi::OsString,
-    fmt::Write as _,
     io::{self, Write as _},
     process::ExitCode,
-    time::SystemTime,
 };
 
 use fault_user::{

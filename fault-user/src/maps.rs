@@ -64,7 +64,11 @@ pub struct Loaded {
 
 impl Loaded {
     /// Creates the maps and parses the programs; nothing is in force yet.
-    pub fn new(object: Object<'_>, link: LinkLayer, capacity: Capacity) -> Result<Self, KernelError> {
+    pub fn new(
+        object: Object<'_>,
+        link: LinkLayer,
+        capacity: Capacity,
+    ) -> Result<Self, KernelError> {
         let no_link_layer = u8::from(link == LinkLayer::None);
         let mut ebpf = EbpfLoader::new()
             .override_global("NO_LINK_LAYER", &no_link_layer, true)
@@ -106,7 +110,10 @@ impl Loaded {
         let keys = self
             .build(next, set, deadline_ns)
             .inspect_err(|_| self.forget(&keys_of(next, set)))?;
-        self.tables.active.set(0, next, 0).map_err(KernelError::map("ACTIVE"))?;
+        self.tables
+            .active
+            .set(0, next, 0)
+            .map_err(KernelError::map("ACTIVE"))?;
         let before = std::mem::replace(&mut self.keys, keys);
         self.set = next;
         wait_for_readers();
@@ -132,24 +139,33 @@ impl Loaded {
         for (id, rule) in (first_rule..first_rule + RULES_PER_SET)
             .zip(rules.chain(std::iter::repeat(Rule::default())))
         {
-            self.tables.rules.set(id, rule, 0).map_err(KernelError::map("RULE_LIST"))?;
+            self.tables
+                .rules
+                .set(id, rule, 0)
+                .map_err(KernelError::map("RULE_LIST"))?;
             self.tables.set_deadline(id, deadline_ns)?;
             for direction in Direction::ALL {
                 let slot = direction.slot(id);
-                self.states.set(slot, State::default(), 0).map_err(KernelError::map("STATES"))?;
+                self.states
+                    .set(slot, State::default(), 0)
+                    .map_err(KernelError::map("STATES"))?;
                 self.tables.reset(slot)?;
             }
         }
         for (id, rules) in (first_target..).zip(&set.targets) {
             let mut target = Target::default();
             if rules.len() > RULES_PER_TARGET {
-                return Err(KernelError::TooMany { what: "faults on one target" });
+                return Err(KernelError::TooMany {
+                    what: "faults on one target",
+                });
             }
             for (place, rule) in target.rules.iter_mut().zip(rules) {
                 *place = first_rule + rule;
                 target.len += 1;
             }
-            self.targets.set(id, target, 0).map_err(KernelError::map("TARGET_LIST"))?;
+            self.targets
+                .set(id, target, 0)
+                .map_err(KernelError::map("TARGET_LIST"))?;
         }
         let keys = keys_of(next, set);
         for (key, (_, target)) in keys.0.iter().zip(&set.hosts) {
@@ -163,13 +179,22 @@ impl Loaded {
                 .map_err(KernelError::map("PREFIXES"))?;
         }
         let config = Config {
-            tables: if set.hosts.is_empty() { 0 } else { Config::HOSTS }
-                | if set.prefixes.is_empty() { 0 } else { Config::PREFIXES },
+            tables: if set.hosts.is_empty() {
+                0
+            } else {
+                Config::HOSTS
+            } | if set.prefixes.is_empty() {
+                0
+            } else {
+                Config::PREFIXES
+            },
             default_target: set
                 .default_target
                 .map_or(Config::NO_TARGET, |target| first_target + target),
         };
-        self.config.set(next, config, 0).map_err(KernelError::map("CONFIG"))?;
+        self.config
+            .set(next, config, 0)
+            .map_err(KernelError::map("CONFIG"))?;
         Ok(keys)
     }
 
@@ -187,7 +212,11 @@ impl Loaded {
 fn keys_of(set: u32, rules: &RuleSet) -> (Vec<Key>, Vec<PrefixKey<Key>>) {
     let key = |address| Key { set, address };
     (
-        rules.hosts.iter().map(|(address, _)| key(*address)).collect(),
+        rules
+            .hosts
+            .iter()
+            .map(|(address, _)| key(*address))
+            .collect(),
         rules
             .prefixes
             .iter()
@@ -230,11 +259,18 @@ impl Tables {
     /// are of another version. Needs `CAP_SYS_ADMIN`.
     pub fn of_program(program: &ProgramInfo) -> Result<Option<Self>, KernelError> {
         let mut maps = Vec::new();
-        for id in program.map_ids().map_err(KernelError::inventory)?.unwrap_or_default() {
+        for id in program
+            .map_ids()
+            .map_err(KernelError::inventory)?
+            .unwrap_or_default()
+        {
             let data = MapData::from_id(id).map_err(KernelError::inventory)?;
             let name = data.info().map_err(KernelError::inventory)?;
             let name = name.name_as_str().unwrap_or_default().to_owned();
-            maps.push((name, Map::from_map_data(data).map_err(KernelError::inventory)?));
+            maps.push((
+                name,
+                Map::from_map_data(data).map_err(KernelError::inventory)?,
+            ));
         }
         let mut take = |name: &'static str| {
             let place = maps.iter().position(|(other, _)| other == name)?;
@@ -248,7 +284,10 @@ impl Tables {
         let set = self.active.get(&0, 0).map_err(KernelError::map("ACTIVE"))?;
         let mut rules = Vec::new();
         for id in set * RULES_PER_SET..(set + 1) * RULES_PER_SET {
-            let rule = self.rules.get(&id, 0).map_err(KernelError::map("RULE_LIST"))?;
+            let rule = self
+                .rules
+                .get(&id, 0)
+                .map_err(KernelError::map("RULE_LIST"))?;
             if rule.model == 0 {
                 break;
             }
@@ -259,12 +298,16 @@ impl Tables {
 
     /// When the rule ends, `CLOCK_BOOTTIME` in nanoseconds; 0: it has no force.
     pub fn deadline(&self, id: u32) -> Result<u64, KernelError> {
-        self.deadlines.get(&id, 0).map_err(KernelError::map("DEADLINES"))
+        self.deadlines
+            .get(&id, 0)
+            .map_err(KernelError::map("DEADLINES"))
     }
 
     /// Moves the rule's end.
     pub fn set_deadline(&mut self, id: u32, deadline_ns: u64) -> Result<(), KernelError> {
-        self.deadlines.set(id, deadline_ns, 0).map_err(KernelError::map("DEADLINES"))
+        self.deadlines
+            .set(id, deadline_ns, 0)
+            .map_err(KernelError::map("DEADLINES"))
     }
 
     /// What the rule did in a direction, over all CPUs.
@@ -282,7 +325,9 @@ impl Tables {
         let cpus = nr_cpus().map_err(|(_, error)| KernelError::inventory(error))?;
         let zero = PerCpuValues::try_from(vec![Counters::default(); cpus])
             .map_err(KernelError::inventory)?;
-        self.counters.set(slot, zero, 0).map_err(KernelError::map("COUNTERS"))
+        self.counters
+            .set(slot, zero, 0)
+            .map_err(KernelError::map("COUNTERS"))
     }
 
     /// Frames that could not be read in full.
@@ -301,7 +346,9 @@ impl Tables {
 
     /// Says whose it is.
     pub fn set_owner(&mut self, owner: &Owner) -> Result<(), KernelError> {
-        self.owner.set(0, owner, 0).map_err(KernelError::map("OWNER"))
+        self.owner
+            .set(0, owner, 0)
+            .map_err(KernelError::map("OWNER"))
     }
 }
 
@@ -310,7 +357,8 @@ pub struct Deadlines(Array<MapData, u64>);
 
 impl Deadlines {
     fn of(ebpf: &Ebpf) -> Result<Self, KernelError> {
-        let data = MapData::from_fd(descriptor(ebpf, "DEADLINES")?).map_err(KernelError::map("DEADLINES"))?;
+        let data = MapData::from_fd(descriptor(ebpf, "DEADLINES")?)
+            .map_err(KernelError::map("DEADLINES"))?;
         map("DEADLINES", Map::from_map_data(data).ok()).map(Self)
     }
 

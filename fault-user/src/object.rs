@@ -27,13 +27,11 @@ impl<'a> Object<'a> {
         if bytes.is_empty() {
             return Err(KernelError::NoObject);
         }
-        let abi = object::File::parse(bytes)
-            .ok()
-            .and_then(|file| {
-                let section = file.section_by_name("faultctl_abi")?;
-                let bytes = section.data().ok()?.first_chunk().copied()?;
-                Some(u64::from_le_bytes(bytes))
-            });
+        let abi = object::File::parse(bytes).ok().and_then(|file| {
+            let section = file.section_by_name("faultctl_abi")?;
+            let bytes = section.data().ok()?.first_chunk().copied()?;
+            Some(u64::from_le_bytes(bytes))
+        });
         if abi == Some(ABI) {
             Ok(Self { bytes })
         } else {

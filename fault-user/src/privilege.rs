@@ -42,7 +42,11 @@ pub fn missing(needed: &[Capability]) -> Result<Vec<String>, KernelError> {
 /// these; and the way to new ones by running a program. Before other threads exist.
 pub fn keep(kept: &[Capability]) -> Result<(), KernelError> {
     let have = caps::read(None, CapSet::Permitted).map_err(KernelError::inventory)?;
-    let kept: CapsHashSet = kept.iter().copied().filter(|cap| have.contains(cap)).collect();
+    let kept: CapsHashSet = kept
+        .iter()
+        .copied()
+        .filter(|cap| have.contains(cap))
+        .collect();
     caps::clear(None, CapSet::Ambient).map_err(KernelError::inventory)?;
     caps::clear(None, CapSet::Inheritable).map_err(KernelError::inventory)?;
     for set in [CapSet::Effective, CapSet::Permitted] {

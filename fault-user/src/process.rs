@@ -37,12 +37,9 @@ impl Process {
             tv_sec: i64::try_from(at_most.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: at_most.subsec_nanos().into(),
         };
-        poll(
-            &mut [PollFd::new(&self.fd, PollFlags::IN)],
-            Some(&timeout),
-        )
-        .map(|ready| ready > 0)
-        .map_err(KernelError::system("wait for a faultctl process"))
+        poll(&mut [PollFd::new(&self.fd, PollFlags::IN)], Some(&timeout))
+            .map(|ready| ready > 0)
+            .map_err(KernelError::system("wait for a faultctl process"))
     }
 }
 

@@ -11,7 +11,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::{Error, clear::Cleared, doctor::Finding, selftest::Check, snapshot::Snapshot, status::Status};
+use crate::{
+    Error, clear::Cleared, doctor::Finding, selftest::Check, snapshot::Snapshot, status::Status,
+};
 
 /// Something that happened.
 #[derive(Clone, Debug)]

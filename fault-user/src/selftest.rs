@@ -65,7 +65,10 @@ pub fn run(request: &Request) -> Result<i32, Error> {
     Ok(i32::from(failed))
 }
 
-fn checks(object: Object<'_>, tell: &mut dyn FnMut(Check) -> Result<(), Error>) -> Result<(), Error> {
+fn checks(
+    object: Object<'_>,
+    tell: &mut dyn FnMut(Check) -> Result<(), Error>,
+) -> Result<(), Error> {
     let wire = Wire::new()?;
     for family in Family::ALL {
         tell(all("no fault", &wire, family)?)?;

@@ -86,7 +86,10 @@ impl Session {
         let _ = reporter.event(&started(request, &faults, seed));
         let child = start_child(request)?;
         // Links end by being closed; only filters have to be taken out.
-        let by_filter = faults.active.iter().any(|active| active.hook() == Some("clsact"));
+        let by_filter = faults
+            .active
+            .iter()
+            .any(|active| active.hook() == Some("clsact"));
         privilege::keep(match (by_filter, namespace.is_own()) {
             (false, _) => &[],
             (true, true) => &[Capability::CAP_NET_ADMIN],

@@ -4,10 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
-use fault_common::{
-    layout::Direction,
-    packet::LinkLayer,
-};
+use fault_common::{layout::Direction, packet::LinkLayer};
 use fault_user::{
     attach,
     maps::{Capacity, Loaded},

@@ -10,7 +10,10 @@ use aya_ebpf::{
     maps::Array,
     programs::TcContext,
 };
-use fault_common::{layout::{ABI, Direction}, packet::LinkLayer};
+use fault_common::{
+    layout::{ABI, Direction},
+    packet::LinkLayer,
+};
 use fault_ebpf::classify;
 
 /// Layouts of this object, read by user space before it loads anything.
@@ -61,7 +64,11 @@ fn randomize(ctx: &TcContext) {
     let Ok(ether_type) = ctx.load::<u16>(12) else {
         return;
     };
-    let offset = if u16::from_be(ether_type) == 0x0800 { 30 } else { 50 };
+    let offset = if u16::from_be(ether_type) == 0x0800 {
+        30
+    } else {
+        50
+    };
     let Ok(word) = ctx.load::<u32>(offset) else {
         return;
     };

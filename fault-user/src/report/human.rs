@@ -86,7 +86,10 @@ fn stopped(stopped: &Stopped) -> String {
 /// A super-packet is lost whole, so losses come in bursts of its segments.
 fn super_packets(counts: &[RuleCount]) -> String {
     let mut text = String::new();
-    for count in counts.iter().filter(|count| count.counters.dropped_super_skbs > 0) {
+    for count in counts
+        .iter()
+        .filter(|count| count.counters.dropped_super_skbs > 0)
+    {
         let iface = clean(&count.iface);
         let off = match count.direction {
             fault_common::layout::Direction::Egress => "tso off gso off",
@@ -105,7 +108,17 @@ fn super_packets(counts: &[RuleCount]) -> String {
 
 /// Columns as wide as they need to be, numbers to the right.
 fn table(counts: &[RuleCount]) -> String {
-    let header = ["rule", "interface", "direction", "asked", "injected", "packets", "lost", "marked", "bytes"];
+    let header = [
+        "rule",
+        "interface",
+        "direction",
+        "asked",
+        "injected",
+        "packets",
+        "lost",
+        "marked",
+        "bytes",
+    ];
     let mut rows = vec![header.map(String::from)];
     for count in counts {
         let counters = &count.counters;
@@ -194,7 +207,11 @@ pub(super) fn cleared(cleared: &Cleared) -> String {
         text += "nothing to clear\n";
     }
     if cleared.filters > 0 {
-        let _ = writeln!(text, "removed {} filters that dead processes left", cleared.filters);
+        let _ = writeln!(
+            text,
+            "removed {} filters that dead processes left",
+            cleared.filters
+        );
     }
     if cleared.unreachable > 0 {
         let _ = writeln!(
@@ -248,7 +265,11 @@ pub(super) fn error(error: &Error) -> String {
 }
 
 fn done(count: &RuleCount) -> &'static str {
-    if count.fault == Fault::Mark { "marked" } else { "lost" }
+    if count.fault == Fault::Mark {
+        "marked"
+    } else {
+        "lost"
+    }
 }
 
 fn touched(count: &RuleCount) -> u64 {

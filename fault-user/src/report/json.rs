@@ -96,7 +96,11 @@ pub(super) fn error(error: &Error, now: SystemTime) -> Value {
         message += &format!(": {error}");
         cause = error.source();
     }
-    with_time("error", json!({"message": message, "hint": error.hint()}), now)
+    with_time(
+        "error",
+        json!({"message": message, "hint": error.hint()}),
+        now,
+    )
 }
 
 fn started(started: &Started) -> Value {

@@ -167,10 +167,9 @@ fn configure(iface: &str, end: u8) -> Result<(), KernelError> {
         let up = LinkUnspec::new_with_index(index).up().build();
         handle.link().set(up).execute().await?;
         for family in Family::ALL {
-            let mut request =
-                handle
-                    .address()
-                    .add(index, family.address(end), family.prefix_len());
+            let mut request = handle
+                .address()
+                .add(index, family.address(end), family.prefix_len());
             // Nobody else has it: no need to wait for duplicate address detection.
             request
                 .message_mut()

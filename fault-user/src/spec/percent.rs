@@ -52,10 +52,7 @@ impl Percent {
     }
 
     /// The shortest percentage that has so many steps.
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "numbers up to 2^32 are exact"
-    )]
+    #[expect(clippy::cast_precision_loss, reason = "numbers up to 2^32 are exact")]
     pub fn from_steps(steps: u64) -> Self {
         let points = steps.min(probability::ONE) as f64 / probability::ONE as f64 * 100.0;
         (0..12)

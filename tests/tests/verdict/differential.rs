@@ -34,7 +34,10 @@ fn kernel_and_host_agree_on_120_000_generated_cases() {
         }
         // The cases are worth something only if both outcomes are common.
         let cases = SETS / 2 * FRAMES;
-        assert!((cases / 10..cases * 9 / 10).contains(&lost), "{lost} of {cases} lost");
+        assert!(
+            (cases / 10..cases * 9 / 10).contains(&lost),
+            "{lost} of {cases} lost"
+        );
     }
 }
 
@@ -77,7 +80,12 @@ fn compare(programs: &mut Programs, link: LinkLayer, n: u64) -> u64 {
         assert_eq!(outcome.dropped, verdict.drop, "{}", at());
         lost += u64::from(verdict.drop);
         if !verdict.drop {
-            assert_eq!(outcome.mark, mark & !verdict.mark_mask | verdict.mark, "{}", at());
+            assert_eq!(
+                outcome.mark,
+                mark & !verdict.mark_mask | verdict.mark,
+                "{}",
+                at()
+            );
             assert_eq!(outcome.frame, with_dscp(&frame, &verdict), "{}", at());
         }
     }

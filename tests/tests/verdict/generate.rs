@@ -3,8 +3,7 @@
 use fault_common::{
     address::{Address, Network},
     layout::{
-        Fault, Model as Kind, NEAR_NETWORKS, PORT_RANGES, PortRange, Ports,
-        RULES_PER_TARGET, Rule,
+        Fault, Model as Kind, NEAR_NETWORKS, PORT_RANGES, PortRange, Ports, RULES_PER_TARGET, Rule,
     },
     packet::LinkLayer,
     random::{draw, probability},
@@ -51,7 +50,12 @@ impl Dice {
     fn v4(&mut self) -> [u8; 4] {
         match self.below(8) {
             0 => [self.byte(), self.byte(), self.byte(), self.byte()],
-            _ => [10, self.of(&[0, 1, 77]), self.of(&[0, 128, 255]), self.of(&[1, 2])],
+            _ => [
+                10,
+                self.of(&[0, 1, 77]),
+                self.of(&[0, 128, 255]),
+                self.of(&[1, 2]),
+            ],
         }
     }
 
@@ -94,7 +98,9 @@ pub fn rule_set(dice: &mut Dice) -> RuleSet {
     let targets: Vec<Vec<u32>> = (0..1 + dice.below(6))
         .map(|_| {
             let len = dice.below(RULES_PER_TARGET + 1);
-            (0..len).map(|_| dice.below(count as usize) as u32).collect()
+            (0..len)
+                .map(|_| dice.below(count as usize) as u32)
+                .collect()
         })
         .collect();
     let any = |dice: &mut Dice| dice.below(targets.len()) as u32;
@@ -238,9 +244,7 @@ fn ipv6(dice: &mut Dice) -> Vec<u8> {
         let units = dice.of(&[0_u8, 0, 1, 2]);
         let mut header = vec![0; 8];
         match kind {
-            44 => header[2..4].copy_from_slice(
-                &dice.of(&[0_u16, 1, 8, 0xfff8]).to_be_bytes(),
-            ),
+            44 => header[2..4].copy_from_slice(&dice.of(&[0_u16, 1, 8, 0xfff8]).to_be_bytes()),
             51 => {
                 header = vec![0; 8 + 4 * usize::from(units)];
                 header[1] = units;

@@ -9,9 +9,7 @@ use fault_common::{
     address::Network,
     decide::Decision,
     engine::{Size, Tables, Verdict, run},
-    layout::{
-        Config, Counters, Direction, Key, RULES_PER_TARGET, Rule, SLOTS, State, Target,
-    },
+    layout::{Config, Counters, Direction, Key, RULES_PER_TARGET, Rule, SLOTS, State, Target},
     packet::{Flow, LinkLayer, Reason},
 };
 use fault_user::spec::RuleSet;
@@ -137,7 +135,11 @@ impl Tables for Model {
             dropped_packets: if dropped { packets } else { 0 },
             dropped_bytes: if dropped { bytes } else { 0 },
             dropped_super_skbs: (dropped && packets > 1).into(),
-            marked_packets: if decision == Decision::Mark { packets } else { 0 },
+            marked_packets: if decision == Decision::Mark {
+                packets
+            } else {
+                0
+            },
         });
     }
 

@@ -1,9 +1,6 @@
 //! Frames of nothing but chance.
 
-use fault_common::{
-    layout::Direction,
-    packet::LinkLayer,
-};
+use fault_common::{layout::Direction, packet::LinkLayer};
 use fault_tests::verdict::{Programs, runs};
 use fault_user::{
     maps::Capacity,
@@ -19,19 +16,32 @@ fn a_million_random_frames_pass_what_no_rule_names() {
     let spec = FaultSpec {
         kind: FaultKind::Partition,
         selectors: Selectors {
-            to: vec!["192.0.2.1/32".parse().expect("a host"), "2001:db8::/32".parse().expect("a network")],
+            to: vec![
+                "192.0.2.1/32".parse().expect("a host"),
+                "2001:db8::/32".parse().expect("a network"),
+            ],
             ..Selectors::default()
         },
         seed: None,
     };
     let mut set = compile(&spec, 1).expect("a good fault");
     set.rules[0].rule.directions = 3;
-    let named: Vec<_> = set.prefixes.iter().map(|(address, len, _)| (*address, *len)).collect();
+    let named: Vec<_> = set
+        .prefixes
+        .iter()
+        .map(|(address, len, _)| (*address, *len))
+        .collect();
     assert_eq!((set.hosts.len(), named.len()), (1, 1));
     let mut dice = Dice::new(0x5eed);
     let mut links = [LinkLayer::Ethernet, LinkLayer::None].map(|link| {
-        let mut programs = Programs::load(link, Capacity { hosts: 1, prefixes: 1 })
-            .expect("the programs load");
+        let mut programs = Programs::load(
+            link,
+            Capacity {
+                hosts: 1,
+                prefixes: 1,
+            },
+        )
+        .expect("the programs load");
         programs.replace(&set).expect("the rules fit");
         programs
     });
@@ -40,7 +50,11 @@ fn a_million_random_frames_pass_what_no_rule_names() {
         let mut frame = dice.bytes(length);
         // Half of them get past the first look.
         if dice.one_in(2) {
-            let start = dice.of(&[[0x08_u8, 0x00, 0x45], [0x86, 0xdd, 0x60], [0x81, 0x00, 0x00]]);
+            let start = dice.of(&[
+                [0x08_u8, 0x00, 0x45],
+                [0x86, 0xdd, 0x60],
+                [0x81, 0x00, 0x00],
+            ]);
             frame[12..15].copy_from_slice(&start);
         }
         if !runs(&frame) {

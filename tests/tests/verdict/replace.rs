@@ -29,7 +29,9 @@ fn partition(to: &[&str]) -> RuleSet {
 /// UDP over IPv4 to an address.
 fn to(address: [u8; 4]) -> Vec<u8> {
     let mut frame = vec![0; 12];
-    frame.extend([0x08, 0, 0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1]);
+    frame.extend([
+        0x08, 0, 0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1,
+    ]);
     frame.extend(address);
     frame.extend([0; 8]);
     frame
@@ -37,16 +39,26 @@ fn to(address: [u8; 4]) -> Vec<u8> {
 
 #[test]
 fn a_host_that_both_sets_name_is_never_missed_meanwhile() {
-    let capacity = Capacity { hosts: 8, prefixes: 8 };
+    let capacity = Capacity {
+        hosts: 8,
+        prefixes: 8,
+    };
     let mut programs = Programs::load(LinkLayer::Ethernet, capacity).expect("the programs load");
     let sets = [
         partition(&["10.0.0.2/32", "10.1.0.0/16", "192.0.2.0/24"]),
-        partition(&["10.0.0.2/32", "10.1.0.0/24", "10.1.0.0/17", "198.51.100.7/32"]),
+        partition(&[
+            "10.0.0.2/32",
+            "10.1.0.0/24",
+            "10.1.0.0/17",
+            "198.51.100.7/32",
+        ]),
     ];
     programs.replace(&sets[0]).expect("the rules fit");
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
-        let info = programs.program(Direction::Egress).and_then(|it| Ok(it.info()?));
+        let info = programs
+            .program(Direction::Egress)
+            .and_then(|it| Ok(it.info()?));
         let info = info.expect("the program's info");
         // SAFETY: the program is a classifier, as its name says.
         let second = unsafe { SchedClassifier::from_program_info(info, "second".into()) };
@@ -76,18 +88,28 @@ fn a_host_that_both_sets_name_is_never_missed_meanwhile() {
 
 #[test]
 fn a_full_map_is_named_and_leaves_the_old_set_in_force() {
-    let capacity = Capacity { hosts: 2, prefixes: 1 };
+    let capacity = Capacity {
+        hosts: 2,
+        prefixes: 1,
+    };
     let mut programs = Programs::load(LinkLayer::Ethernet, capacity).expect("the programs load");
-    programs.replace(&partition(&["10.0.0.2/32"])).expect("one fits");
+    programs
+        .replace(&partition(&["10.0.0.2/32"]))
+        .expect("one fits");
     let many = partition(&["10.0.0.3/32", "10.0.0.4/32", "10.0.0.5/32"]);
-    let error = programs.replace(&many).expect_err("three don't").downcast::<KernelError>();
+    let error = programs
+        .replace(&many)
+        .expect_err("three don't")
+        .downcast::<KernelError>();
     let error = error.expect("an error of the maps");
     assert_eq!(error.to_string(), "map `HOSTS` is full");
     assert!(error.hint().is_some());
     assert!(dropped(&mut programs, [10, 0, 0, 2]));
     assert!(!dropped(&mut programs, [10, 0, 0, 3]));
     // What the failed attempt put in is out again: there is room for one more.
-    programs.replace(&partition(&["10.0.0.9/32"])).expect("one fits");
+    programs
+        .replace(&partition(&["10.0.0.9/32"]))
+        .expect("one fits");
     assert!(dropped(&mut programs, [10, 0, 0, 9]));
 }
 
