@@ -16,13 +16,14 @@ impl Address {
 
     /// An IPv6 address in network byte order.
     pub const fn from_v6(v6: [u8; 16]) -> Self {
-        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = v6;
-        Self([
-            u32::from_ne_bytes([a, b, c, d]),
-            u32::from_ne_bytes([e, f, g, h]),
-            u32::from_ne_bytes([i, j, k, l]),
-            u32::from_ne_bytes([m, n, o, p]),
-        ])
+        let mut words = [0; 4];
+        let mut n = 0;
+        while n < 4 {
+            let at = 4 * n;
+            words[n] = u32::from_ne_bytes([v6[at], v6[at + 1], v6[at + 2], v6[at + 3]]);
+            n += 1;
+        }
+        Self(words)
     }
 
     /// The mapped form of an IPv4 address in network byte order.

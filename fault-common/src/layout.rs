@@ -347,7 +347,7 @@ pub struct Owner {
 }
 
 /// Counters of frames that could not be read in full.
-pub const REASONS: u32 = crate::packet::Reason::ALL.len() as u32;
+pub const REASONS: u32 = crate::packet::Reason::COUNT;
 
 #[cfg(feature = "aya")]
 mod pod {

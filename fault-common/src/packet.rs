@@ -130,8 +130,10 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// How many there are.
+    pub const COUNT: u32 = 4;
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; Self::COUNT as usize] = [
         Self::NotIp,
         Self::Truncated,
         Self::Malformed,

@@ -3,6 +3,15 @@
 
 #![no_std]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
+#![expect(
+    clippy::inline_always,
+    reason = "a program is one function: calls cost stack, of which there is little"
+)]
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "helpers take and return wider numbers than they use"
+)]
 
 pub mod maps;
 pub mod skb;

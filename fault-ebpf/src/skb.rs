@@ -213,8 +213,8 @@ fn load<T>(skb: *mut __sk_buff, offset: u32) -> Option<u32> {
 #[inline(never)]
 fn load_bytes(skb: *mut __sk_buff, offset: u32, len: u32) -> i64 {
     let mut word = 0_u32;
-    // SAFETY: a length of at most four is checked, and the buffer is that long.
     let result = if len <= 4 {
+        // SAFETY: the buffer is that long.
         unsafe { bpf_skb_load_bytes(skb.cast(), offset, (&raw mut word).cast(), len) }
     } else {
         -1

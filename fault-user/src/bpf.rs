@@ -53,7 +53,7 @@ pub fn tcx_ifindex(link: BorrowedFd<'_>) -> io::Result<u32> {
         unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
     attr.info.bpf_fd = link.as_raw_fd().cast_unsigned();
     attr.info.info = (&raw mut info).addr() as u64;
-    attr.info.info_len = size_of_val(&info) as u32;
+    attr.info.info_len = u32::try_from(size_of_val(&info)).map_err(io::Error::other)?;
     bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
     // SAFETY: the kernel filled this member, as the link is a tcx link.
     Ok(unsafe { info.__bindgen_anon_1.tcx.ifindex })

@@ -162,7 +162,7 @@ pub fn remove_if_empty(ifindex: u32) -> Result<(), KernelError> {
     })
 }
 
-/// `TC_H_CLSACT` (linux/pkt_sched.h)
+/// `TC_H_CLSACT` of `linux/pkt_sched.h`.
 const CLSACT: u32 = 0xffff_fff1;
 
 /// Takes out what dead processes left on the interface `iface`, and the qdisc with

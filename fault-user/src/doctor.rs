@@ -9,7 +9,7 @@ use fault_common::{layout::Direction, packet::LinkLayer};
 
 use crate::{
     Error, attach, clsact,
-    error::KernelError,
+    error::{KernelError, chain},
     interface::{self, Interface},
     inventory,
     maps::{Capacity, Loaded},
@@ -122,15 +122,9 @@ fn wrong(about: &str, found: impl Into<String>, fix: impl Into<String>) -> Findi
     }
 }
 
-/// An error with its causes, in one line.
+/// Without the verifier's log, which has many lines.
 fn whole(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text += &format!(": {error}");
-        cause = error.source();
-    }
-    // The verifier's log has many.
+    let text = chain(error);
     text.lines().next().unwrap_or_default().to_owned()
 }
 

@@ -1,6 +1,6 @@
 //! Everything that can go wrong, with what to type next.
 
-use std::{io, path::PathBuf};
+use std::{fmt::Write as _, io, path::PathBuf};
 
 use ipnet::IpNet;
 
@@ -132,7 +132,17 @@ pub enum Error {
     /// Whoever read the output went away.
     #[error("nobody reads the output any more, so the fault was ended")]
     OutputClosed,
+}
 
+/// An error and its causes, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let _ = write!(text, ": {error}");
+        cause = error.source();
+    }
+    text
 }
 
 impl Error {
@@ -194,8 +204,7 @@ impl Error {
             | Self::Kernel(_)
             | Self::Command { .. }
             | Self::Metrics { .. }
-            | Self::OutputClosed
-            => 1,
+            | Self::OutputClosed => 1,
         }
     }
 }

@@ -49,7 +49,6 @@ pub enum AttachMode {
 }
 
 /// Runs the fault to its end and returns the exit code.
-#[expect(clippy::needless_pass_by_value, reason = "it will be consumed")]
 pub fn run(request: &Request) -> Result<i32, Error> {
     let namespace = request
         .netns

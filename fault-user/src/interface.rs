@@ -78,7 +78,7 @@ fn name_of(message: &LinkMessage) -> Option<&str> {
         })
 }
 
-/// By the ARPHRD number (linux/if_arp.h), what an skb holds at the tc hook. Types
+/// By the ARPHRD number of `linux/if_arp.h`, what an skb holds at the tc hook. Types
 /// that were not looked at are refused rather than misread.
 fn link_layer(link_type: LinkLayerType) -> Option<LinkLayer> {
     match link_type {

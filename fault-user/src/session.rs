@@ -122,7 +122,7 @@ impl Session {
         // The summary of a fault that nobody reads is no reason to fail.
         let told = self.reporter.event(&Event::Stopped(summary));
         if let End::Signal(signal) = &end {
-            self.forward(signal);
+            self.forward(*signal);
         }
         let code = match (self.child.take(), &end) {
             (_, End::Child(status)) => exit_code(*status),
@@ -163,7 +163,7 @@ impl Session {
                 Some(signal) = self.signals.recv() => return Ok(End::Signal(signal)),
                 status = wait_for(&mut self.child) => return Ok(End::Child(status?)),
                 _ = look.tick() => {
-                    if let Some(end) = self.look()? {
+                    if let Some(end) = self.look() {
                         return Ok(end);
                     }
                 }
@@ -177,21 +177,21 @@ impl Session {
         }
     }
 
-    fn look(&mut self) -> Result<Option<End>, Error> {
+    fn look(&mut self) -> Option<End> {
         let (lost, any_left) = {
             let mut live = lock(&self.live);
             (live.faults.lost(), live.faults.any_left())
         };
         for name in lost {
             if !any_left {
-                return Ok(Some(End::InterfaceGone(name)));
+                return Some(End::InterfaceGone(name));
             }
             let note = format!("interface `{name}` is gone, the fault goes on without it");
             if self.reporter.event(&Event::Note(note)).is_err() {
-                return Ok(Some(End::OutputClosed));
+                return Some(End::OutputClosed);
             }
         }
-        Ok(None)
+        None
     }
 
     /// The fault is over, the child's work need not be.
@@ -204,7 +204,7 @@ impl Session {
     }
 
     /// Passes a signal on, unless the terminal has given it to the child already.
-    fn forward(&self, signal: &Ended) {
+    fn forward(&self, signal: Ended) {
         let pid = self
             .child
             .as_ref()

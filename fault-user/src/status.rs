@@ -89,12 +89,11 @@ pub fn status() -> Result<Status, KernelError> {
             (other.pid, other.netns, other.since_ns, &other.iface)
                 == (one.pid, one.netns, one.since_ns, &one.iface)
         });
-        match same {
-            Some(same) => same.counts.extend(counts),
-            None => {
-                one.counts = counts;
-                status.faults.push(one);
-            }
+        if let Some(same) = same {
+            same.counts.extend(counts);
+        } else {
+            one.counts = counts;
+            status.faults.push(one);
         }
     }
     Ok(status)

@@ -122,11 +122,11 @@ pub fn time(program: &SchedClassifier, frame: &[u8], runs: u32) -> Result<Durati
     Ok(result.duration)
 }
 
-/// linux/pkt_cls.h
+/// `linux/pkt_cls.h`
 const TC_ACT_UNSPEC: i32 = -1;
-/// linux/pkt_cls.h
+/// `linux/pkt_cls.h`
 const TC_ACT_SHOT: i32 = 2;
-/// linux/pkt_cls.h
+/// `linux/pkt_cls.h`
 const TC_ACT_REDIRECT: i32 = 7;
 
 /// `struct __sk_buff` (linux/bpf.h), which only grows at its end.

@@ -2,6 +2,12 @@
 
 #![no_std]
 #![no_main]
+#![expect(
+    missing_docs,
+    clippy::inline_always,
+    clippy::needless_pass_by_value,
+    reason = "the attribute that makes a program drops its documentation and decides its argument"
+)]
 
 use aya_ebpf::{
     bindings::TC_ACT_UNSPEC,

@@ -1,6 +1,6 @@
 //! Events as JSON objects, one a line.
 
-use std::{error::Error as _, time::SystemTime};
+use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
@@ -8,6 +8,7 @@ use super::{Event, Started};
 use crate::{
     Error,
     clear::Cleared,
+    error::chain,
     snapshot::{RuleCount, Snapshot},
     status::FaultStatus,
 };
@@ -90,15 +91,9 @@ pub(super) fn cleared(cleared: &Cleared, now: SystemTime) -> Value {
 }
 
 pub(super) fn error(error: &Error, now: SystemTime) -> Value {
-    let mut message = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        message += &format!(": {error}");
-        cause = error.source();
-    }
     with_time(
         "error",
-        json!({"message": message, "hint": error.hint()}),
+        json!({"message": chain(error), "hint": error.hint()}),
         now,
     )
 }

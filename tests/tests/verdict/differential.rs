@@ -1,6 +1,11 @@
 //! The same rules and frames through `fault_common::engine` on the host and through
 //! the loaded programs: every verdict, every byte and every counter must agree.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "small numbers, and fields cut out of larger ones"
+)]
+
 use fault_common::{
     engine::Verdict,
     layout::{Direction, Rule},

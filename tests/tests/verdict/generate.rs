@@ -1,5 +1,10 @@
 //! Rule sets and frames that meet each other often, from a seed.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "small numbers, and fields cut out of larger ones"
+)]
+
 use fault_common::{
     address::{Address, Network},
     layout::{
@@ -93,9 +98,9 @@ impl Dice {
 
 /// A rule set in which every kind of entry and filter turns up.
 pub fn rule_set(dice: &mut Dice) -> RuleSet {
-    let rules: Vec<_> = (0..1 + dice.below(6)).map(|_| rule(dice)).collect();
+    let rules: Vec<_> = (0..=dice.below(6)).map(|_| rule(dice)).collect();
     let count = u32::try_from(rules.len()).expect("few rules");
-    let targets: Vec<Vec<u32>> = (0..1 + dice.below(6))
+    let targets: Vec<Vec<u32>> = (0..=dice.below(6))
         .map(|_| {
             let len = dice.below(RULES_PER_TARGET + 1);
             (0..len)
@@ -149,7 +154,7 @@ fn rule(dice: &mut Dice) -> NamedRule {
         ..Rule::default()
     };
     if dice.one_in(3) {
-        for _ in 0..1 + dice.below(3) {
+        for _ in 0..=dice.below(3) {
             let protocol = usize::from(dice.protocol());
             rule.protocols[protocol / 64] |= 1 << (protocol % 64);
         }

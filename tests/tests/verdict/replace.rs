@@ -60,8 +60,7 @@ fn a_host_that_both_sets_name_is_never_missed_meanwhile() {
             .program(Direction::Egress)
             .and_then(|it| Ok(it.info()?));
         let info = info.expect("the program's info");
-        // SAFETY: the program is a classifier, as its name says.
-        let second = unsafe { SchedClassifier::from_program_info(info, "second".into()) };
+        let second = SchedClassifier::from_program_info(info, "second".into());
         let second = second.expect("a second handle on the program");
         let stop = &stop;
         let watch = scope.spawn(move || {

@@ -66,7 +66,12 @@ impl RuleSet {
             far_port: 80,
             near_port: 40_000,
             network_offset: 14,
-            flags: Flow::PORTS | if far.is_ipv4() { Flow::IPV4 } else { Flow::IPV6 },
+            flags: Flow::PORTS
+                | if far.is_ipv4() {
+                    Flow::IPV4
+                } else {
+                    Flow::IPV6
+                },
         };
         let target = self
             .look_up(far)
