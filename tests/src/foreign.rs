@@ -1,0 +1,165 @@
+//! Someone else's programs on the same interface.
+
+use std::{
+    io,
+    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+};
+
+use nix::net::if_::if_nametoindex;
+
+use crate::lab::{Lab, Side};
+
+/// A tcx program that counts frames and lets the next program decide; gone when dropped.
+#[derive(Debug)]
+pub struct Counting {
+    counts: OwnedFd,
+    _link: OwnedFd,
+}
+
+impl Counting {
+    /// Attaches it behind what is there, at the near end, for what `sender` sends.
+    #[track_caller]
+    pub fn on(lab: &Lab, sender: Side) -> Self {
+        let attach_type = match sender {
+            Side::Far => TCX_INGRESS,
+            Side::Near => TCX_EGRESS,
+        };
+        let counts = bpf(
+            MAP_CREATE,
+            &mut MapCreate {
+                map_type: ARRAY,
+                key_size: 4,
+                value_size: 8,
+                max_entries: 1,
+            },
+        );
+        let program = instructions(counts.as_raw_fd());
+        let program = bpf(
+            PROG_LOAD,
+            &mut ProgLoad {
+                prog_type: SCHED_CLS,
+                instructions: u32::try_from(program.len()).expect("few"),
+                code: program.as_ptr() as u64,
+                license: c"GPL".as_ptr() as u64,
+                ..ProgLoad::default()
+            },
+        );
+        let link = lab.near.run(|| {
+            let index = if_nametoindex(lab.dev(Side::Near)).expect("the interface is there");
+            bpf(
+                LINK_CREATE,
+                &mut LinkCreate {
+                    program: program.as_raw_fd().cast_unsigned(),
+                    index,
+                    attach_type,
+                    ..LinkCreate::default()
+                },
+            )
+        });
+        Self {
+            counts,
+            _link: link,
+        }
+    }
+
+    /// Frames that it has seen.
+    pub fn frames(&self) -> u64 {
+        let (key, mut value) = (0_u32, 0_u64);
+        let mut attr = MapLookup {
+            map: self.counts.as_raw_fd().cast_unsigned(),
+            key: (&raw const key) as u64,
+            value: (&raw mut value) as u64,
+            ..MapLookup::default()
+        };
+        let result = call(MAP_LOOKUP, &mut attr);
+        assert_eq!(result, 0, "{}", io::Error::last_os_error());
+        value
+    }
+}
+
+// linux/bpf.h
+const MAP_CREATE: libc::c_int = 0;
+const MAP_LOOKUP: libc::c_int = 1;
+const PROG_LOAD: libc::c_int = 5;
+const LINK_CREATE: libc::c_int = 28;
+const ARRAY: u32 = 2;
+const SCHED_CLS: u32 = 3;
+const TCX_INGRESS: u32 = 46;
+const TCX_EGRESS: u32 = 47;
+
+#[repr(C)]
+struct MapCreate {
+    map_type: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct MapLookup {
+    map: u32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct ProgLoad {
+    prog_type: u32,
+    instructions: u32,
+    code: u64,
+    license: u64,
+    log: [u64; 2],
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct LinkCreate {
+    program: u32,
+    index: u32,
+    attach_type: u32,
+    flags: u32,
+    relative: [u64; 2],
+}
+
+/// Adds one to the map's entry 0, then returns `TCX_NEXT`.
+fn instructions(map: i32) -> [u64; 12] {
+    /// Code, destination and source registers, offset, immediate.
+    fn instruction(code: u8, to: u8, from: u8, offset: i16, immediate: i32) -> u64 {
+        let [low, high] = offset.to_le_bytes();
+        let [a, b, c, d] = immediate.to_le_bytes();
+        u64::from_le_bytes([code, from << 4 | to, low, high, a, b, c, d])
+    }
+    [
+        instruction(0xb7, 1, 0, 0, 0),    // r1 = 0
+        instruction(0x63, 10, 1, -4, 0),  // *(u32 *)(r10 - 4) = r1
+        instruction(0xbf, 2, 10, 0, 0),   // r2 = r10
+        instruction(0x07, 2, 0, 0, -4),   // r2 += -4
+        instruction(0x18, 1, 1, 0, map),  // r1 = map
+        instruction(0x00, 0, 0, 0, 0),    // its upper half
+        instruction(0x85, 0, 0, 0, 1),    // call bpf_map_lookup_elem
+        instruction(0x15, 0, 0, 2, 0),    // if r0 == 0 goto +2
+        instruction(0xb7, 1, 0, 0, 1),    // r1 = 1
+        instruction(0xdb, 0, 1, 0, 0),    // lock *(u64 *)(r0 + 0) += r1
+        instruction(0xb7, 0, 0, 0, -1),   // r0 = TCX_NEXT
+        instruction(0x95, 0, 0, 0, 0),    // exit
+    ]
+}
+
+#[track_caller]
+fn bpf<T>(command: libc::c_int, attr: &mut T) -> OwnedFd {
+    let fd = call(command, attr);
+    assert!(fd >= 0, "bpf {command}: {}", io::Error::last_os_error());
+    let fd = i32::try_from(fd).expect("a descriptor");
+    // SAFETY: the kernel has just made this descriptor for us alone.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+fn call<T>(command: libc::c_int, attr: &mut T) -> i64 {
+    // SAFETY: `attr` is the prefix of bpf_attr that the command reads, with pointers
+    // into live memory; the kernel takes what is beyond its size for zeros.
+    unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attr, size_of::<T>()) }
+}
