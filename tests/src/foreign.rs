@@ -20,6 +20,17 @@ impl Counting {
     /// Attaches it behind what is there, at the near end, for what `sender` sends.
     #[track_caller]
     pub fn on(lab: &Lab, sender: Side) -> Self {
+        Self::attach(lab, sender, None)
+    }
+
+    /// The same, counting only frames with this skb mark.
+    #[track_caller]
+    pub fn marked(lab: &Lab, sender: Side, mark: i32) -> Self {
+        Self::attach(lab, sender, Some(mark))
+    }
+
+    #[track_caller]
+    fn attach(lab: &Lab, sender: Side, mark: Option<i32>) -> Self {
         let attach_type = match sender {
             Side::Far => TCX_INGRESS,
             Side::Near => TCX_EGRESS,
@@ -33,7 +44,7 @@ impl Counting {
                 max_entries: 1,
             },
         );
-        let program = instructions(counts.as_raw_fd());
+        let program = instructions(counts.as_raw_fd(), mark);
         let program = bpf(
             PROG_LOAD,
             &mut ProgLoad {
@@ -125,15 +136,22 @@ struct LinkCreate {
     relative: [u64; 2],
 }
 
-/// Adds one to the map's entry 0, then returns `TCX_NEXT`.
-fn instructions(map: i32) -> [u64; 12] {
+/// Adds one to the map's entry 0 if the skb has the mark, then returns `TCX_NEXT`.
+fn instructions(map: i32, mark: Option<i32>) -> [u64; 14] {
     /// Code, destination and source registers, offset, immediate.
     fn instruction(code: u8, to: u8, from: u8, offset: i16, immediate: i32) -> u64 {
         let [low, high] = offset.to_le_bytes();
         let [a, b, c, d] = immediate.to_le_bytes();
         u64::from_le_bytes([code, from << 4 | to, low, high, a, b, c, d])
     }
+    // `if r6 != mark goto end`, or an empty jump.
+    let skip = match mark {
+        Some(mark) => instruction(0x55, 6, 0, 10, mark),
+        None => instruction(0x05, 0, 0, 0, 0),
+    };
     [
+        instruction(0x61, 6, 1, 8, 0),       // r6 = skb->mark
+        skip,
         instruction(0xb7, 1, 0, 0, 0),    // r1 = 0
         instruction(0x63, 10, 1, -4, 0),  // *(u32 *)(r10 - 4) = r1
         instruction(0xbf, 2, 10, 0, 0),   // r2 = r10
@@ -141,10 +159,10 @@ fn instructions(map: i32) -> [u64; 12] {
         instruction(0x18, 1, 1, 0, map),  // r1 = map
         instruction(0x00, 0, 0, 0, 0),    // its upper half
         instruction(0x85, 0, 0, 0, 1),    // call bpf_map_lookup_elem
-        instruction(0x15, 0, 0, 2, 0),    // if r0 == 0 goto +2
+        instruction(0x15, 0, 0, 2, 0),    // if r0 == 0 goto end
         instruction(0xb7, 1, 0, 0, 1),    // r1 = 1
         instruction(0xdb, 0, 1, 0, 0),    // lock *(u64 *)(r0 + 0) += r1
-        instruction(0xb7, 0, 0, 0, -1),   // r0 = TCX_NEXT
+        instruction(0xb7, 0, 0, 0, -1),   // end: r0 = TCX_NEXT
         instruction(0x95, 0, 0, 0, 0),    // exit
     ]
 }

@@ -16,19 +16,24 @@ use crate::{
     wait::{SOON, until},
 };
 
-/// Sends `bytes` from one side to the other by TCP (reno) and returns how many segments
-/// were sent again.
+/// Sends `bytes` from one side to the other by TCP (reno), each segment a packet of its
+/// own, and returns how many were sent again.
 #[track_caller]
 pub fn retransmits(lab: &Lab, family: Family, sender: Side, bytes: usize) -> u64 {
+    let dev = lab.dev(sender);
+    lab.namespace(sender)
+        .ip(&format!("link set {dev} gso_max_segs 1"));
+    send(lab, family, sender, bytes)
+}
+
+/// The same, with super-packets as the device has them.
+#[track_caller]
+pub fn send(lab: &Lab, family: Family, sender: Side, bytes: usize) -> u64 {
     let (_, to) = ends(family, sender);
     let receiver = match sender {
         Side::Near => &lab.far,
         Side::Far => &lab.near,
     };
-    // So that what is lost is one segment each time.
-    let dev = lab.dev(sender);
-    lab.namespace(sender)
-        .ip(&format!("link set {dev} gso_max_segs 1"));
     let listener = until("a listener", SOON, || {
         receiver.run(|| TcpListener::bind(to)).ok()
     });
