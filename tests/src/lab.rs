@@ -127,10 +127,6 @@ impl Lab {
              peer name {FAR_IFACE} address 02:00:00:00:00:02 netns {}",
             peer.display()
         ));
-        let hosts = |side: Side| match side {
-            Side::Near => [1, 0x11],
-            Side::Far => [2, 3],
-        };
         for side in Side::ALL {
             let (namespace, dev) = (lab.namespace(side), lab.dev(side));
             for (key, value) in [
@@ -155,8 +151,8 @@ impl Lab {
             }
             namespace.ip(&lines);
         }
-        for (side, other) in [(Side::Near, Side::Far), (Side::Far, Side::Near)] {
-            let (namespace, dev) = (lab.namespace(side), lab.dev(side));
+        for side in Side::ALL {
+            let namespace = lab.namespace(side);
             until("addresses are ready", SOON, || {
                 let tentative = |line: &str| {
                     line.split_whitespace()
@@ -166,19 +162,27 @@ impl Lab {
                 };
                 (!namespace.proc("if_inet6").lines().any(tentative)).then_some(())
             });
-            if silent {
-                let mac = lab.mac(other).map(|byte| format!("{byte:02x}")).join(":");
-                let mut lines = String::new();
-                for host in hosts(other) {
-                    for family in Family::ALL {
-                        let address = family.address(host);
-                        lines += &format!("neigh replace {address} lladdr {mac} dev {dev}\n");
-                    }
-                }
-                namespace.ip(&lines);
-            }
+        }
+        if silent {
+            lab.neighbours();
         }
         lab
+    }
+
+    /// Makes each end a permanent neighbour of the other, once more after a link was down.
+    pub fn neighbours(&self) {
+        for (side, other) in [(Side::Near, Side::Far), (Side::Far, Side::Near)] {
+            let dev = self.dev(side);
+            let mac = self.mac(other).map(|byte| format!("{byte:02x}")).join(":");
+            let mut lines = String::new();
+            for host in hosts(other) {
+                for family in Family::ALL {
+                    let address = family.address(host);
+                    lines += &format!("neigh replace {address} lladdr {mac} dev {dev}\n");
+                }
+            }
+            self.namespace(side).ip(&lines);
+        }
     }
 
     /// The namespace of a side.
@@ -219,6 +223,13 @@ impl Lab {
                 .expect("a number")
         };
         (number(1), number(9))
+    }
+}
+
+fn hosts(side: Side) -> [u8; 2] {
+    match side {
+        Side::Near => [1, 0x11],
+        Side::Far => [2, 3],
     }
 }
 

@@ -23,7 +23,11 @@ fn nothing_comes_in_or_goes_out_address_resolution_included() {
             udp::send(&lab.far, to(family.far()), to(family.near()), 10);
         }
         assert_eq!(lab.device_packets(Side::Near).1, sent, "frames left");
-        assert_eq!(seen.each_ref().map(Counting::frames), before, "frames came through");
+        if hook == "tcx" {
+            // Behind ours; in front of any clsact.
+            let now = seen.each_ref().map(Counting::frames);
+            assert_eq!(now, before, "frames came through");
+        }
         assert!(!lab.near.proc("arp").contains("02:00:00:00:00:02"));
         let ended = faultctl.end();
         for direction in ["egress", "ingress"] {
