@@ -65,7 +65,7 @@ fn metrics_are_the_counters_and_promtool_accepts_them() {
         let dropped = ended.count("egress", "dropped") + ended.count("ingress", "dropped");
         let injected = f64::from(u32::try_from(dropped).expect("few")) / 2_000.0;
         assert!((ratio("injected") - injected).abs() < 1e-9, "{}", ratio("injected"));
-        assert!(text.contains("# TYPE faultctl_unparsed_packets_total counter"), "{text}");
+        assert!(text.contains("# TYPE faultctl_unparsed_frames_total counter"), "{text}");
         promtool(&text);
     }
 }
