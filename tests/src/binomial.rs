@@ -44,7 +44,10 @@ fn divergence(q: f64, p: f64) -> f64 {
     term(q, p) + term(1.0 - q, 1.0 - p)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "counts of a test are far below 2^52")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "counts of a test are far below 2^52"
+)]
 fn float(count: u64) -> f64 {
     count as f64
 }

@@ -50,7 +50,11 @@ pub fn ping(namespace: &Namespace, to: IpAddr, count: u16) -> Outcome {
         loop {
             match socket.read(&mut buffer) {
                 Ok(len) => {
-                    let message = if ipv4 { &buffer[20..len] } else { &buffer[..len] };
+                    let message = if ipv4 {
+                        &buffer[20..len]
+                    } else {
+                        &buffer[..len]
+                    };
                     if message[0] == reply && message[4..6] == IDENTIFIER {
                         outcome
                             .arrived
@@ -66,7 +70,7 @@ pub fn ping(namespace: &Namespace, to: IpAddr, count: u16) -> Outcome {
 
 const IDENTIFIER: [u8; 2] = [0xfa, 0x17];
 
-/// RFC 792, RFC 4443; the kernel writes the checksum of ICMPv6 itself.
+/// RFC 792, RFC 4443; the kernel writes the checksum of `ICMPv6` itself.
 fn message(kind: u8, number: u16) -> [u8; 8] {
     let [high, low] = number.to_be_bytes();
     let mut message = [kind, 0, 0, 0, IDENTIFIER[0], IDENTIFIER[1], high, low];

@@ -169,7 +169,10 @@ impl Faultctl {
     pub fn event(&self, kind: &str) -> Value {
         let start = Instant::now();
         loop {
-            match self.events.recv_timeout(SOON.saturating_sub(start.elapsed())) {
+            match self
+                .events
+                .recv_timeout(SOON.saturating_sub(start.elapsed()))
+            {
                 Ok(event) if event["event"] == kind => return event,
                 Ok(_) => {}
                 Err(error) => panic!("no event `{kind}`: {error}"),
@@ -190,7 +193,10 @@ impl Faultctl {
         let mut events = Vec::new();
         let start = Instant::now();
         loop {
-            match self.events.recv_timeout(SOON.saturating_sub(start.elapsed())) {
+            match self
+                .events
+                .recv_timeout(SOON.saturating_sub(start.elapsed()))
+            {
                 Ok(event) => events.push(event),
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => panic!("it does not end: {events:?}"),

@@ -150,20 +150,20 @@ fn instructions(map: i32, mark: Option<i32>) -> [u64; 14] {
         None => instruction(0x05, 0, 0, 0, 0),
     };
     [
-        instruction(0x61, 6, 1, 8, 0),       // r6 = skb->mark
+        instruction(0x61, 6, 1, 8, 0), // r6 = skb->mark
         skip,
-        instruction(0xb7, 1, 0, 0, 0),    // r1 = 0
-        instruction(0x63, 10, 1, -4, 0),  // *(u32 *)(r10 - 4) = r1
-        instruction(0xbf, 2, 10, 0, 0),   // r2 = r10
-        instruction(0x07, 2, 0, 0, -4),   // r2 += -4
-        instruction(0x18, 1, 1, 0, map),  // r1 = map
-        instruction(0x00, 0, 0, 0, 0),    // its upper half
-        instruction(0x85, 0, 0, 0, 1),    // call bpf_map_lookup_elem
-        instruction(0x15, 0, 0, 2, 0),    // if r0 == 0 goto end
-        instruction(0xb7, 1, 0, 0, 1),    // r1 = 1
-        instruction(0xdb, 0, 1, 0, 0),    // lock *(u64 *)(r0 + 0) += r1
-        instruction(0xb7, 0, 0, 0, -1),   // end: r0 = TCX_NEXT
-        instruction(0x95, 0, 0, 0, 0),    // exit
+        instruction(0xb7, 1, 0, 0, 0),   // r1 = 0
+        instruction(0x63, 10, 1, -4, 0), // *(u32 *)(r10 - 4) = r1
+        instruction(0xbf, 2, 10, 0, 0),  // r2 = r10
+        instruction(0x07, 2, 0, 0, -4),  // r2 += -4
+        instruction(0x18, 1, 1, 0, map), // r1 = map
+        instruction(0x00, 0, 0, 0, 0),   // its upper half
+        instruction(0x85, 0, 0, 0, 1),   // call bpf_map_lookup_elem
+        instruction(0x15, 0, 0, 2, 0),   // if r0 == 0 goto end
+        instruction(0xb7, 1, 0, 0, 1),   // r1 = 1
+        instruction(0xdb, 0, 1, 0, 0),   // lock *(u64 *)(r0 + 0) += r1
+        instruction(0xb7, 0, 0, 0, -1),  // end: r0 = TCX_NEXT
+        instruction(0x95, 0, 0, 0, 0),   // exit
     ]
 }
 

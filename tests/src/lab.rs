@@ -1,6 +1,9 @@
 //! Two namespaces and a veth pair between them.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    fmt::Write as _,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
 
 use crate::{
     namespace::Namespace,
@@ -33,7 +36,7 @@ pub const FAR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 pub enum Family {
     /// 10.77.0.0/24
     V4,
-    /// fd77::/64
+    /// `fd77::/64`
     V6,
 }
 
@@ -145,9 +148,8 @@ impl Lab {
             // is deprecated.
             for (host, lifetime) in hosts(side).into_iter().zip(["", "preferred_lft 0"]) {
                 let (v4, v6) = (Family::V4.address(host), Family::V6.address(host));
-                lines += &format!(
-                    "addr add {v4}/24 dev {dev}\naddr add {v6}/64 dev {dev} {lifetime}\n"
-                );
+                writeln!(lines, "addr add {v4}/24 dev {dev}").expect("a string");
+                writeln!(lines, "addr add {v6}/64 dev {dev} {lifetime}").expect("a string");
             }
             namespace.ip(&lines);
         }
@@ -178,7 +180,8 @@ impl Lab {
             for host in hosts(other) {
                 for family in Family::ALL {
                     let address = family.address(host);
-                    lines += &format!("neigh replace {address} lladdr {mac} dev {dev}\n");
+                    writeln!(lines, "neigh replace {address} lladdr {mac} dev {dev}")
+                        .expect("a string");
                 }
             }
             self.namespace(side).ip(&lines);

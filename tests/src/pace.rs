@@ -28,7 +28,8 @@ impl Pace {
     /// Keeps the calling thread on its CPU, in the namespace that it is in.
     pub fn new() -> Self {
         let mut cpus = CpuSet::new();
-        cpus.set(sched_getcpu().expect("a CPU")).expect("its number");
+        cpus.set(sched_getcpu().expect("a CPU"))
+            .expect("its number");
         sched_setaffinity(Pid::from_raw(0), &cpus).expect("to stay on a CPU");
         let loopback = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a loopback socket");
         loopback

@@ -74,15 +74,17 @@ pub fn open(lab: &Lab, side: Side, ether_type: u16) -> Socket {
         setsockopt(&socket, sockopt::RcvBufForce, &(256 << 20)).expect("a large buffer");
         socket.set_nonblocking(true).expect("nonblocking");
         let index = if_nametoindex(lab.dev(side)).expect("the interface is there");
+        let family = libc::sa_family_t::try_from(libc::AF_PACKET).expect("small");
+        let length = libc::socklen_t::try_from(size_of::<libc::sockaddr_ll>()).expect("small");
         // SAFETY: sockaddr_ll is what the family AF_PACKET has, smaller than the
         // storage and aligned no stricter; its length is set.
         let ((), address) = unsafe {
             SockAddr::try_init(|storage, len| {
                 let address = storage.cast::<libc::sockaddr_ll>();
-                (*address).sll_family = libc::AF_PACKET.cast_unsigned() as libc::sa_family_t;
+                (*address).sll_family = family;
                 (*address).sll_protocol = protocol;
                 (*address).sll_ifindex = index.cast_signed();
-                *len = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+                *len = length;
                 Ok(())
             })
         }

@@ -38,24 +38,26 @@ pub fn send(lab: &Lab, family: Family, sender: Side, bytes: usize) -> u64 {
         receiver.run(|| TcpListener::bind(to)).ok()
     });
     thread::scope(|scope| {
-        let received = scope.spawn(|| {
+        let reader = scope.spawn(|| {
             let (mut stream, _) = listener.accept().expect("a connection");
             let mut all = Vec::new();
             stream.read_to_end(&mut all).expect("to read to the end");
             all.len()
         });
         let retransmits = transfer(lab.namespace(sender), to, bytes);
-        assert_eq!(received.join().expect("a reader"), bytes);
+        assert_eq!(reader.join().expect("a reader"), bytes);
         retransmits
     })
 }
 
 fn transfer(namespace: &Namespace, to: SocketAddr, bytes: usize) -> u64 {
-    let mut stream = namespace.run(|| TcpStream::connect(to)).expect("to connect");
+    let mut stream = namespace
+        .run(|| TcpStream::connect(to))
+        .expect("to connect");
     let reno = "reno".to_owned().into();
     setsockopt(&stream, sockopt::TcpCongestion, &reno).expect("reno is always there");
     stream
-        .set_read_timeout(Some(Duration::from_secs(120)))
+        .set_read_timeout(Some(Duration::from_mins(2)))
         .expect("a timeout");
     stream.write_all(&vec![0xfa; bytes]).expect("to write");
     stream.shutdown(Shutdown::Write).expect("to end");
@@ -69,7 +71,7 @@ fn total_retransmits(stream: &TcpStream) -> u64 {
     /// Bytes in front of it, by linux/tcp.h: 8 of one byte, 23 of four.
     const OFFSET: usize = 8 + 23 * 4;
     let mut info = [0_u8; OFFSET + 4];
-    let mut len = info.len() as libc::socklen_t;
+    let mut len = libc::socklen_t::try_from(info.len()).expect("small");
     // SAFETY: the kernel writes at most `len` bytes into the buffer of that size.
     let result = unsafe {
         libc::getsockopt(

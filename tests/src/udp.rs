@@ -124,7 +124,9 @@ pub fn send(namespace: &Namespace, from: SocketAddr, to: SocketAddr, count: u64)
 /// A child that another test has just forked holds a copy of this process's sockets
 /// until it executes its program, so an address may be in use a little longer.
 fn bind(address: SocketAddr) -> UdpSocket {
-    until(&format!("bind {address}"), SOON, || UdpSocket::bind(address).ok())
+    until(&format!("bind {address}"), SOON, || {
+        UdpSocket::bind(address).ok()
+    })
 }
 
 /// Without this option the kernel keeps drops on this machine from the sender.

@@ -1,11 +1,6 @@
 //! `down`: nothing in, nothing out.
 
-use fault_tests::{
-    Family, Faultctl, Lab, Side,
-    echo::ping,
-    foreign::Counting,
-    udp,
-};
+use fault_tests::{Family, Faultctl, Lab, Side, echo::ping, foreign::Counting, udp};
 
 use crate::HOOKS;
 

@@ -20,14 +20,22 @@ const COUNT: u64 = 50;
 
 /// A rule that takes UDP to the far end's port 80, and what it does to frames.
 #[track_caller]
-fn check(lab: &Lab, ether_type: u16, expected: u64, frame: impl Fn(Side, &[u8; 8]) -> Vec<u8> + Sync) {
+fn check(
+    lab: &Lab,
+    ether_type: u16,
+    expected: u64,
+    frame: impl Fn(Side, &[u8; 8]) -> Vec<u8> + Sync,
+) {
     for hook in HOOKS {
         let faultctl = Faultctl::start(
             &lab.near,
             &format!("partition --iface eth0 --proto udp --port {PORT} --attach {hook}"),
         );
         let lost = Side::ALL.map(|sender| {
-            packet::flow(lab, sender, ether_type, COUNT, |number| frame(sender, number)).lost()
+            packet::flow(lab, sender, ether_type, COUNT, |number| {
+                frame(sender, number)
+            })
+            .lost()
         });
         let ended = faultctl.end();
         assert_eq!(lost, [expected; 2], "{hook}");
@@ -105,10 +113,28 @@ fn later_fragment_does_not_match_port_rule() {
     for family in Family::ALL {
         for (fragment, lost) in [
             // The first one has the ports.
-            (Fragment { offset: 0, more: true }, COUNT),
+            (
+                Fragment {
+                    offset: 0,
+                    more: true,
+                },
+                COUNT,
+            ),
             // What lies where ports would be are none.
-            (Fragment { offset: 1, more: true }, 0),
-            (Fragment { offset: 185, more: false }, 0),
+            (
+                Fragment {
+                    offset: 1,
+                    more: true,
+                },
+                0,
+            ),
+            (
+                Fragment {
+                    offset: 185,
+                    more: false,
+                },
+                0,
+            ),
         ] {
             check(&lab, ether_type(family), lost, |sender, number| {
                 let (from, to) = ends(family, sender);
@@ -132,7 +158,10 @@ fn later_fragment_matches_address_rule() {
     for family in Family::ALL {
         let far = family.far();
         let faultctl = Faultctl::start(&lab.near, &format!("partition --iface eth0 --to {far}"));
-        let fragment = Fragment { offset: 185, more: false };
+        let fragment = Fragment {
+            offset: 185,
+            more: false,
+        };
         let outcome = packet::flow(&lab, Side::Near, ether_type(family), COUNT, |number| {
             let packet = match family {
                 Family::V4 => ip(family.near(), far, UDP, fragment, number),
@@ -153,7 +182,11 @@ fn unknown_frames_pass_a_rule_with_selectors_and_not_one_without() {
     /// For local experiments, IEEE 802.
     const EXPERIMENT: u16 = 0x88b5;
     let lab = Lab::new();
-    for (selector, lost) in [("--to 0.0.0.0/0 --to ::/0", 0), ("--proto udp", 0), ("", COUNT)] {
+    for (selector, lost) in [
+        ("--to 0.0.0.0/0 --to ::/0", 0),
+        ("--proto udp", 0),
+        ("", COUNT),
+    ] {
         let faultctl = Faultctl::start(&lab.near, &format!("partition --iface eth0 {selector}"));
         let outcomes = Side::ALL.map(|sender| {
             packet::flow(&lab, sender, EXPERIMENT, COUNT, |number| {

@@ -17,8 +17,14 @@ fn unknown_interface_is_named_with_those_there_are() {
         let output = run(&lab.near, &words(&line));
         assert_eq!(output.status.code(), Some(1));
         let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(stderr.starts_with("error: no interface `eth9`\n"), "{stderr}");
-        assert!(stderr.contains("hint:") && stderr.contains("`eth0`"), "{stderr}");
+        assert!(
+            stderr.starts_with("error: no interface `eth9`\n"),
+            "{stderr}"
+        );
+        assert!(
+            stderr.contains("hint:") && stderr.contains("`eth0`"),
+            "{stderr}"
+        );
     }
 }
 
@@ -89,7 +95,10 @@ fn namespace_may_be_named_as_ip_netns_knows_it() {
         assert_eq!((ended.code, &*ended.stderr), (0, ""), "{ended:?}");
     }
 
-    let output = run(&outside, &words("loss 50 --iface lo --netns no-such-namespace"));
+    let output = run(
+        &outside,
+        &words("loss 50 --iface lo --netns no-such-namespace"),
+    );
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr.contains("no-such-namespace"), "{stderr}");
@@ -102,9 +111,8 @@ fn fault_goes_on_when_its_interface_is_renamed_or_down_and_up() {
         let before = programs::hooks(&lab);
         let line = format!("loss 100 --iface eth0 --direction both --attach {hook}");
         let faultctl = Faultctl::start(&lab.near, &line);
-        let lost = |lab: &Lab| {
-            Side::ALL.map(|sender| udp::flow(lab, Family::V4, sender, 20).lost())
-        };
+        let lost =
+            |lab: &Lab| Side::ALL.map(|sender| udp::flow(lab, Family::V4, sender, 20).lost());
         assert_eq!(lost(&lab), [20; 2]);
 
         lab.near.ip("link set eth0 down");
@@ -140,7 +148,12 @@ fn fault_goes_on_without_one_of_its_interfaces() {
         let mut faultctl = Faultctl::start(&lab.near, &line);
         lab.near.ip("link del gone");
         let note = faultctl.event("note");
-        assert!(note["message"].as_str().is_some_and(|text| text.contains("`gone`")), "{note}");
+        assert!(
+            note["message"]
+                .as_str()
+                .is_some_and(|text| text.contains("`gone`")),
+            "{note}"
+        );
         assert!(faultctl.is_running());
         assert_eq!(udp::flow(&lab, Family::V4, Side::Near, 20).lost(), 20);
         let ended = faultctl.end();

@@ -67,7 +67,9 @@ fn end_at_random(lab: &Lab, moment: usize) {
     );
     if signal == Signal::SIGSTOP {
         // It may have been stopped before it came to attach; nothing comes later either.
-        until("the lease is over", BOUND * 2, || (at.elapsed() > BOUND).then_some(()));
+        until("the lease is over", BOUND * 2, || {
+            (at.elapsed() > BOUND).then_some(())
+        });
         assert!(passes());
     }
 }

@@ -88,7 +88,10 @@ impl Down {
 
     #[track_caller]
     fn clear(&self) {
-        let output = run(&self.lab.near, &["clear", "--json", "--iface", &self.lab.iface]);
+        let output = run(
+            &self.lab.near,
+            &["clear", "--json", "--iface", &self.lab.iface],
+        );
         assert!(output.status.success(), "{output:?}");
     }
 }
@@ -202,10 +205,15 @@ fn killed_process_leaves_a_filter_without_force_that_clear_removes() {
     let pid = faultctl.pid();
     faultctl.signal(Signal::SIGKILL);
     assert_eq!(faultctl.ended().code, 137);
-    until("the lease is over", LEASE + SLACK, || (!down.in_force()).then_some(()));
+    until("the lease is over", LEASE + SLACK, || {
+        (!down.in_force()).then_some(())
+    });
 
     let left = down.status(pid).expect("the filter is still there");
-    assert_eq!((&left["alive"], &left["in_force"]), (&false.into(), &false.into()));
+    assert_eq!(
+        (&left["alive"], &left["in_force"]),
+        (&false.into(), &false.into())
+    );
     assert_ne!(programs::hooks(&down.lab), down.before);
     down.clear();
     down.assert_gone();
@@ -218,7 +226,9 @@ fn next_fault_removes_what_a_killed_one_left() {
     let faultctl = down.start("");
     faultctl.signal(Signal::SIGKILL);
     faultctl.ended();
-    until("the lease is over", LEASE + SLACK, || (!down.in_force()).then_some(()));
+    until("the lease is over", LEASE + SLACK, || {
+        (!down.in_force()).then_some(())
+    });
     down.start("").end();
     down.assert_gone();
 }
@@ -229,12 +239,19 @@ fn stopped_process_loses_its_fault_and_takes_it_up_again() {
         let down = Down::new("st", hook);
         let faultctl = down.start("");
         faultctl.stop_still();
-        until("the lease is over", LEASE + SLACK, || (!down.in_force()).then_some(()));
+        until("the lease is over", LEASE + SLACK, || {
+            (!down.in_force()).then_some(())
+        });
         let status = down.status(faultctl.pid()).expect("it is there");
-        assert_eq!((&status["alive"], &status["in_force"]), (&true.into(), &false.into()));
+        assert_eq!(
+            (&status["alive"], &status["in_force"]),
+            (&true.into(), &false.into())
+        );
 
         faultctl.signal(Signal::SIGCONT);
-        until("it is in force again", SOON, || down.in_force().then_some(()));
+        until("it is in force again", SOON, || {
+            down.in_force().then_some(())
+        });
         let ended = faultctl.end();
         down.assert_gone();
         let lapsed = ended.stopped()["lapsed"].as_f64();
@@ -249,9 +266,14 @@ fn kernel_ends_the_fault_of_a_stopped_process_in_time() {
         let faultctl = down.start("--for 1s");
         let start = Instant::now();
         faultctl.stop_still();
-        until("its time is over", SOON, || (!down.in_force()).then_some(()));
+        until("its time is over", SOON, || {
+            (!down.in_force()).then_some(())
+        });
         let took = start.elapsed();
-        assert!(took < Duration::from_secs(2), "{took:?}: shorter than a lease");
+        assert!(
+            took < Duration::from_secs(2),
+            "{took:?}: shorter than a lease"
+        );
         faultctl.signal(Signal::SIGCONT);
         assert_eq!(faultctl.ended().stopped()["reason"], "for");
         down.assert_gone();
@@ -309,7 +331,10 @@ fn counters_are_told_every_second() {
     let down = Down::new("ev", "tcx");
     let faultctl = down.start("");
     let stats = faultctl.event("stats");
-    assert_eq!(fault_tests::faultctl::count(&stats, "egress", "dropped"), 20);
+    assert_eq!(
+        fault_tests::faultctl::count(&stats, "egress", "dropped"),
+        20
+    );
     faultctl.event("stats");
     faultctl.end();
 }

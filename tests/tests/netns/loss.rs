@@ -53,10 +53,8 @@ fn local_sender_is_not_told_of_egress_loss() {
     for hook in HOOKS {
         let lab = Lab::new();
         for family in Family::ALL {
-            let faultctl = Faultctl::start(
-                &lab.near,
-                &format!("loss 50 --iface eth0 --attach {hook}"),
-            );
+            let faultctl =
+                Faultctl::start(&lab.near, &format!("loss 50 --iface eth0 --attach {hook}"));
             let datagrams = udp::flow(&lab, family, Side::Near, 1_000);
             let echoes = ping(&lab.near, family.far(), 10_000);
             let ended = faultctl.end();
@@ -96,8 +94,14 @@ fn tcp_sends_again_what_is_lost() {
         );
         assert_rate(dropped, matched, 0.05);
         // Only the handshake's last acknowledgement is never sent again.
-        assert!(again + 1 >= dropped, "{again} retransmits of {dropped} lost");
-        assert!(again > baseline + 50, "{again} retransmits, {baseline} without");
+        assert!(
+            again + 1 >= dropped,
+            "{again} retransmits of {dropped} lost"
+        );
+        assert!(
+            again > baseline + 50,
+            "{again} retransmits, {baseline} without"
+        );
     }
 }
 

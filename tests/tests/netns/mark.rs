@@ -27,7 +27,12 @@ fn routing_by_fwmark_sees_the_ingress_mark() {
              rule add pref 20 table local\n\
              route add blackhole 0.0.0.0/0 table 99",
         );
-        for (mark, lost) in [("0x10", 100), ("0x10/0xf0", 100), ("0x0f", 0), ("0x0f/0x0f", 0)] {
+        for (mark, lost) in [
+            ("0x10", 100),
+            ("0x10/0xf0", 100),
+            ("0x0f", 0),
+            ("0x0f/0x0f", 0),
+        ] {
             let faultctl = Faultctl::start(
                 &lab.near,
                 &format!("mark {mark} --iface eth0 --direction ingress --attach {hook}"),

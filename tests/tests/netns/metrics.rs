@@ -49,23 +49,42 @@ fn metrics_are_the_counters_and_promtool_accepts_them() {
                 ];
                 let told = sample(&text, metric, &labels);
                 let counted = ended.count(direction, counter).to_string();
-                assert_eq!(told.as_deref(), Some(&*counted), "{metric} {labels:?}\n{text}");
+                assert_eq!(
+                    told.as_deref(),
+                    Some(&*counted),
+                    "{metric} {labels:?}\n{text}"
+                );
             }
         }
         assert_eq!(ended.count("egress", "matched"), 1_000);
 
-        let active = sample(&text, "faultctl_fault_active", &[("kind", "loss"), ("rule", &rule)]);
+        let active = sample(
+            &text,
+            "faultctl_fault_active",
+            &[("kind", "loss"), ("rule", &rule)],
+        );
         assert_eq!(active.as_deref(), Some("1"), "{text}");
         let ratio = |kind| {
-            sample(&text, "faultctl_rule_ratio", &[("kind", kind), ("rule", &rule)])
-                .and_then(|value| value.parse::<f64>().ok())
-                .unwrap_or_else(|| panic!("no ratio {kind}\n{text}"))
+            sample(
+                &text,
+                "faultctl_rule_ratio",
+                &[("kind", kind), ("rule", &rule)],
+            )
+            .and_then(|value| value.parse::<f64>().ok())
+            .unwrap_or_else(|| panic!("no ratio {kind}\n{text}"))
         };
         assert!((ratio("asked") - 0.25).abs() < 1e-6, "{}", ratio("asked"));
         let dropped = ended.count("egress", "dropped") + ended.count("ingress", "dropped");
         let injected = f64::from(u32::try_from(dropped).expect("few")) / 2_000.0;
-        assert!((ratio("injected") - injected).abs() < 1e-9, "{}", ratio("injected"));
-        assert!(text.contains("# TYPE faultctl_unparsed_frames_total counter"), "{text}");
+        assert!(
+            (ratio("injected") - injected).abs() < 1e-9,
+            "{}",
+            ratio("injected")
+        );
+        assert!(
+            text.contains("# TYPE faultctl_unparsed_frames_total counter"),
+            "{text}"
+        );
         promtool(&text);
     }
 }
@@ -103,7 +122,8 @@ fn scrape(namespace: &Namespace) -> String {
     let mut answer = String::new();
     namespace.run(|| {
         let mut stream = TcpStream::connect(ADDRESS).expect("it listens once it has started");
-        let request = format!("GET /metrics HTTP/1.1\r\nHost: {ADDRESS}\r\nConnection: close\r\n\r\n");
+        let request =
+            format!("GET /metrics HTTP/1.1\r\nHost: {ADDRESS}\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).expect("to ask");
         stream.read_to_string(&mut answer).expect("to hear");
     });

@@ -61,7 +61,10 @@ fn nobody_is_told_what_is_missing() {
         let output = output(&mut command);
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{line}: {stderr}");
-        assert!(stderr.contains("CAP_") && stderr.contains("\nhint: "), "{stderr}");
+        assert!(
+            stderr.contains("CAP_") && stderr.contains("\nhint: "),
+            "{stderr}"
+        );
     }
 }
 
@@ -133,7 +136,12 @@ fn child_keeps_the_capabilities_of_the_caller() {
         .iter()
         .find(|event| event["event"] == "child")
         .unwrap_or_else(|| panic!("{ended:?}"));
-    assert!(child["caps"].as_str().is_some_and(|caps| caps.ends_with(own)), "{child}");
+    assert!(
+        child["caps"]
+            .as_str()
+            .is_some_and(|caps| caps.ends_with(own)),
+        "{child}"
+    );
 }
 
 /// Runs after the way into the namespace. Root gets no capability by exec that is not

@@ -96,10 +96,7 @@ fn partition_from_one_host_leaves_the_other_alone() {
 #[test]
 fn prefix_takes_its_hosts_but_for_the_exceptions() {
     let lab = Lab::new();
-    for (family, prefix) in [
-        (Family::V4, "10.77.0.0/30"),
-        (Family::V6, "fd77::/126"),
-    ] {
+    for (family, prefix) in [(Family::V4, "10.77.0.0/30"), (Family::V6, "fd77::/126")] {
         let [near, far, other] = [family.near(), family.far(), family.far_other()];
         let both = [Packets::new(near, far), Packets::new(near, other)];
         let taken = |selectors: &str| partitioned(&lab, selectors, &both);
@@ -108,7 +105,10 @@ fn prefix_takes_its_hosts_but_for_the_exceptions() {
         assert_eq!(taken(&except), [false, true]);
         // An exception wins over a more specific `--to` too.
         let except = format!("--to {other} --to {far} --except {prefix}");
-        assert_eq!(taken(&format!("{except} --to 192.0.2.0/24")), [false, false]);
+        assert_eq!(
+            taken(&format!("{except} --to 192.0.2.0/24")),
+            [false, false]
+        );
         // Half a prefix taken out: the longest match decides.
         let half = format!("--to {prefix} --except {far}/{}", family.host_len() - 1);
         assert_eq!(taken(&half), [false, false]);
@@ -150,7 +150,10 @@ fn ports_are_of_the_end_that_is_named() {
             ("--port 80", [true, false, false, false]),
             ("--local-port 80", [false, true, false, false]),
             ("--port 80,8000-8100", [true, false, true, false]),
-            ("--port 1-65535 --local-port 80", [false, true, false, false]),
+            (
+                "--port 1-65535 --local-port 80",
+                [false, true, false, false],
+            ),
             ("--port 80 --proto udp", [true, false, false, false]),
             ("--port 80 --proto tcp", [false, false, false, false]),
         ] {
@@ -179,7 +182,11 @@ fn protocols_are_told_apart() {
             faultctl.end();
             assert_eq!(datagrams.lost() == COUNT, udp_lost, "{protocols}");
             assert_eq!(echoes.lost() == 100, echo_lost, "{protocols}");
-            assert!([datagrams.lost(), echoes.lost()].iter().all(|lost| lost % 100 == 0));
+            assert!(
+                [datagrams.lost(), echoes.lost()]
+                    .iter()
+                    .all(|lost| lost % 100 == 0)
+            );
         }
     }
 }
