@@ -361,3 +361,41 @@ fn closed_stdout_ends_the_fault() {
         down.assert_gone();
     }
 }
+
+#[test]
+fn ctrl_c_ends_a_start_that_waits_for_somebody_elses_lock() {
+    let lab = Lab::new();
+    // The lock's file in a mount namespace of its own, so that no other test waits. The
+    // process holds the lock by a descriptor that it does not know of.
+    let script = format!(
+        "mount -t tmpfs none /run && mkdir /run/faultctl && \
+         exec flock --no-fork /run/faultctl/lock {} loss 50 --iface eth0 --attach clsact",
+        fault_tests::faultctl::binary().display()
+    );
+    let mut child = lab
+        .near
+        .command("unshare")
+        .args(["--mount", "sh", "-c", &script])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("unshare runs");
+    let pid = Pid::from_raw(child.id().cast_signed());
+    let waits = format!("{} ", libc::SYS_flock);
+    until("it waits for the lock", SOON, || {
+        let syscall = std::fs::read_to_string(format!("/proc/{pid}/syscall")).ok()?;
+        syscall.starts_with(&waits).then_some(())
+    });
+    kill(pid, Signal::SIGINT).expect("it runs");
+    let start = Instant::now();
+    let ended = loop {
+        match child.try_wait().expect("our child") {
+            None if start.elapsed() > LEASE => break false,
+            None => std::thread::yield_now(),
+            Some(_) => break true,
+        }
+    };
+    let _ = child.kill();
+    let _ = child.wait();
+    assert!(ended, "it still waits");
+}
