@@ -20,6 +20,7 @@ use crate::{
     inventory,
     maps::Loaded,
     namespace::Namespace,
+    privilege,
 };
 
 /// Name of the program for a direction.
@@ -123,7 +124,12 @@ fn attach_clsact(
     before: impl FnOnce(bool) -> Result<(), KernelError>,
 ) -> Result<Attachment, KernelError> {
     let _lock = Lock::take()?;
-    let ours = inventory::scan()?;
+    // Without the right to look, what others left stays for those who may.
+    let ours = if privilege::missing(&[privilege::TO_LOOK_AROUND])?.is_empty() {
+        inventory::scan()?
+    } else {
+        Vec::new()
+    };
     clsact::remove_leftovers(iface.index, |program| inventory::leftover(&ours, program))?;
     let there = clsact::filters(iface.index)?;
     // The last faultctl to leave removes a qdisc that any faultctl added.
@@ -243,9 +249,10 @@ impl Attachment {
                 ifindex,
                 filters,
                 ..
-            } => namespace
-                .run(|| clsact::filters(*ifindex))
-                .is_ok_and(|there| filters.iter().all(|filter| there.contains(filter))),
+            } => namespace.run(|| clsact::filters(*ifindex)).map_or_else(
+                |error| !error.is_missing_namespace(),
+                |there| filters.iter().all(|filter| there.contains(filter)),
+            ),
         }
     }
 
@@ -262,8 +269,7 @@ impl Attachment {
             } => {
                 let _lock = Lock::take()?;
                 match namespace.run(|| remove(ifindex, &filters, added)) {
-                    Err(KernelError::Namespace { source, .. })
-                        if source.kind() == std::io::ErrorKind::NotFound => {}
+                    Err(error) if error.is_missing_namespace() => {}
                     result => result?,
                 }
             }

@@ -8,6 +8,8 @@ use std::{
     fs::{self, File, OpenOptions},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::Path,
+    thread,
+    time::{Duration, Instant},
 };
 
 use aya::programs::{
@@ -22,7 +24,7 @@ use rustix::{
     io::Errno,
 };
 
-use crate::{error::KernelError, interface, netlink};
+use crate::{error::KernelError, interface, netlink, signals};
 
 /// A filter on an interface's clsact qdisc.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,11 +60,27 @@ impl Lock {
                     .mode(0o600)
                     .open(dir.join("lock"))
             })
-            .and_then(|file| {
-                flock(&file, FlockOperation::LockExclusive)?;
-                Ok(Self { _file: file })
-            })
-            .map_err(KernelError::system("lock `/run/faultctl/lock`"))
+            .map_err(KernelError::system("open `/run/faultctl/lock`"))
+            .and_then(Self::wait)
+    }
+
+    /// The holder is done in milliseconds, unless it was stopped in the middle. A wait
+    /// inside flock(2) would not end for a signal, which has a handler.
+    fn wait(file: File) -> Result<Self, KernelError> {
+        const PATIENCE: Duration = Duration::from_secs(10);
+        const AGAIN: Duration = Duration::from_millis(10);
+        let since = Instant::now();
+        loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Self { _file: file }),
+                Err(Errno::WOULDBLOCK) if signals::pending() => {
+                    return Err(KernelError::Interrupted);
+                }
+                Err(Errno::WOULDBLOCK) if since.elapsed() < PATIENCE => thread::sleep(AGAIN),
+                Err(Errno::WOULDBLOCK) => return Err(KernelError::Locked),
+                Err(error) => return Err(KernelError::system("lock `/run/faultctl/lock`")(error)),
+            }
+        }
     }
 }
 

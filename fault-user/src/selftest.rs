@@ -179,7 +179,7 @@ fn half(
     direction: Direction,
     mut faults: Faults,
 ) -> Result<Check, Error> {
-    let _lease = Lease::start(faults.terms(), None)?;
+    let _lease = Lease::start(faults.terms(), faults.deadline_ns, None)?;
     let dropped = dropped(&faults);
     let arrived = wire.send(family, direction, DATAGRAMS, &dropped)?;
     let dropped = dropped()?;

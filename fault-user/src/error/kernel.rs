@@ -102,6 +102,12 @@ pub enum KernelError {
         /// The interface.
         iface: String,
     },
+    /// Another process has the lock, and keeps it.
+    #[error("another process holds `/run/faultctl/lock`")]
+    Locked,
+    /// A signal came before there was anything to end.
+    #[error("interrupted before the fault began")]
+    Interrupted,
     /// A filter could not be taken out.
     #[error("cannot remove a filter")]
     Detach(#[source] Box<ProgramError>),
@@ -131,6 +137,12 @@ fn is_full(error: &MapError) -> bool {
 }
 
 impl KernelError {
+    /// Whether a network namespace has gone, with all that was in it.
+    pub fn is_missing_namespace(&self) -> bool {
+        matches!(self, Self::Namespace { source, .. }
+            if source.kind() == io::ErrorKind::NotFound)
+    }
+
     /// For `map_err`: a map by its name.
     pub fn map(map: &'static str) -> impl Fn(MapError) -> Self {
         move |source| Self::Map { map, source }
@@ -172,6 +184,7 @@ impl KernelError {
             Self::Clsact { iface, .. } => format!(
                 "`tc qdisc show dev {iface}` shows whether an `ingress` qdisc is in its place"
             ),
+            Self::Locked => "`fuser -v /run/faultctl/lock` shows it".into(),
             Self::NoPriority { iface } => {
                 format!("`tc filter show dev {iface} egress` (and `ingress`) shows it")
             }
