@@ -20,7 +20,7 @@ use crate::{
     inventory,
     maps::Loaded,
     namespace::Namespace,
-    privilege,
+    privilege, signals,
 };
 
 /// Name of the program for a direction.
@@ -123,7 +123,7 @@ fn attach_clsact(
     directions: &[Direction],
     before: impl FnOnce(bool) -> Result<(), KernelError>,
 ) -> Result<Attachment, KernelError> {
-    let _lock = Lock::take()?;
+    let _lock = Lock::take(signals::pending)?;
     // Without the right to look, what others left stays for those who may.
     let ours = if privilege::missing(&[privilege::TO_LOOK_AROUND])?.is_empty() {
         inventory::scan()?
@@ -267,7 +267,8 @@ impl Attachment {
                 filters,
                 added,
             } => {
-                let _lock = Lock::take()?;
+                // A signal has come already, as a rule; a second one ends the process.
+                let _lock = Lock::take(|| false)?;
                 match namespace.run(|| remove(ifindex, &filters, added)) {
                     Err(error) if error.is_missing_namespace() => {}
                     result => result?,

@@ -24,7 +24,7 @@ use rustix::{
     io::Errno,
 };
 
-use crate::{error::KernelError, interface, netlink, signals};
+use crate::{error::KernelError, interface, netlink};
 
 /// A filter on an interface's clsact qdisc.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,8 +45,8 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Waits for it.
-    pub fn take() -> Result<Self, KernelError> {
+    /// Waits for it, until `give_up` says otherwise.
+    pub fn take(give_up: impl Fn() -> bool) -> Result<Self, KernelError> {
         let dir = Path::new("/run/faultctl");
         fs::DirBuilder::new()
             .recursive(true)
@@ -61,19 +61,19 @@ impl Lock {
                     .open(dir.join("lock"))
             })
             .map_err(KernelError::system("open `/run/faultctl/lock`"))
-            .and_then(Self::wait)
+            .and_then(|file| Self::wait(file, give_up))
     }
 
     /// The holder is done in milliseconds, unless it was stopped in the middle. A wait
     /// inside flock(2) would not end for a signal, which has a handler.
-    fn wait(file: File) -> Result<Self, KernelError> {
+    fn wait(file: File, give_up: impl Fn() -> bool) -> Result<Self, KernelError> {
         const PATIENCE: Duration = Duration::from_secs(10);
         const AGAIN: Duration = Duration::from_millis(10);
         let since = Instant::now();
         loop {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Ok(Self { _file: file }),
-                Err(Errno::WOULDBLOCK) if signals::pending() => {
+                Err(Errno::WOULDBLOCK) if give_up() => {
                     return Err(KernelError::Interrupted);
                 }
                 Err(Errno::WOULDBLOCK) if since.elapsed() < PATIENCE => thread::sleep(AGAIN),
