@@ -23,6 +23,9 @@ use crate::{
     privilege, signals,
 };
 
+/// The hook of Linux 6.6, and its name.
+pub const TCX: &str = "tcx";
+
 /// Name of the program for a direction.
 pub fn program_name(direction: Direction) -> &'static str {
     match direction {
@@ -79,10 +82,7 @@ pub fn attach(
         AttachMode::Tcx => attach_tcx(ebpf, iface, directions, || before(false)),
         AttachMode::Clsact => attach_clsact(ebpf, iface, namespace, directions, before),
         AttachMode::Auto => match attach_tcx(ebpf, iface, directions, || before(false)) {
-            // What a kernel before 6.6 says of an attach type that it does not know.
-            Err(KernelError::Attach { source, .. })
-                if source.raw_os_error() == Some(libc::EINVAL) =>
-            {
+            Err(KernelError::Feature { feature: TCX, .. }) => {
                 attach_clsact(ebpf, iface, namespace, directions, before)
             }
             result => result,
@@ -105,9 +105,17 @@ fn attach_tcx(
                 .fd()
                 .map_err(|error| program_error("attach", direction, error))?;
             bpf::attach_tcx(fd.as_fd(), iface.index, direction).map_err(|source| {
+                // What a kernel says of an attach type that it does not know.
+                if source.raw_os_error() == Some(libc::EINVAL) {
+                    return KernelError::Feature {
+                        feature: TCX,
+                        fix: "use Linux 6.6 or newer, or leave out `--attach tcx`",
+                        source: Box::new(source),
+                    };
+                }
                 KernelError::Attach {
                     iface: iface.name.clone(),
-                    hook: "tcx",
+                    hook: TCX,
                     source,
                 }
             })
@@ -232,7 +240,7 @@ impl Attachment {
     /// The kernel's word for it.
     pub fn hook(&self) -> &'static str {
         match self {
-            Self::Tcx(_) => "tcx",
+            Self::Tcx(_) => TCX,
             Self::Clsact { .. } => "clsact",
         }
     }
