@@ -123,14 +123,15 @@ impl Session {
             served.abort();
         }
         let summary = lock(&self.live).end(end.reason())?;
-        // The summary of a fault that nobody reads is no reason to fail.
+        // Whoever read may be gone: that is said when the child is done, too.
         let told = self.reporter.event(&Event::Stopped(summary));
         if let End::Signal(signal) = &end {
             self.forward(*signal);
         }
         let code = match (self.child.take(), &end) {
             (_, End::Child(status)) => exit_code(*status),
-            (Some(mut child), _) => self.outlive(&mut child).await?,
+            // The fault is over, the child's work need not be.
+            (Some(child), _) => exit_code(wait_for(&mut Some(child)).await?),
             (None, _) => 0,
         };
         match end {
@@ -196,15 +197,6 @@ impl Session {
             }
         }
         None
-    }
-
-    /// The fault is over, the child's work need not be.
-    async fn outlive(&mut self, child: &mut Child) -> Result<i32, Error> {
-        let status = child
-            .wait()
-            .await
-            .map_err(KernelError::system("wait for the command"))?;
-        Ok(exit_code(status))
     }
 
     /// Passes a signal on, unless the terminal has given it to the child already.
