@@ -156,6 +156,19 @@ fn full_correlation_repeats_the_first_outcome() {
 }
 
 #[test]
+fn first_packet_has_none_before_it_to_repeat() {
+    let turn = |sequence| Turn {
+        sequence,
+        // Whatever the rule before it in this slot left.
+        lost: true,
+        direction: Direction::Egress,
+    };
+    let rule = random(0.0, 1.0, 0);
+    assert_eq!(decide(&rule, turn(0)), Decision::Pass);
+    assert_eq!(decide(&rule, turn(1)), Decision::Drop);
+}
+
+#[test]
 fn directions_and_seeds_draw_apart() {
     const PACKETS: u64 = 100_000;
     let outcomes = |seed, direction| {
@@ -388,11 +401,11 @@ proptest! {
     ) {
         let ranges: std::vec::Vec<_> =
             ranges.into_iter().map(|(a, b)| (a.min(b), a.max(b))).collect();
-        // The ends of each range, and one of chance.
+        // The ends of each range, one of chance, and what an unused range would hold.
         let candidates = ranges.iter().flat_map(|(first, last)| {
             [*first, *last, first.wrapping_sub(1), last.wrapping_add(1)]
         });
-        for port in candidates.chain([port]) {
+        for port in candidates.chain([port, 0]) {
             let held = ranges.iter().any(|(first, last)| (*first..=*last).contains(&port));
             let flow = Flow {
                 far_port: port.into(),
