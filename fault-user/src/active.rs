@@ -42,6 +42,8 @@ pub struct Faults {
     pub since_ns: u64,
     /// `CLOCK_BOOTTIME` in nanoseconds, if it ends by time.
     pub until_ns: Option<u64>,
+    /// The first deadline of its rules, until somebody keeps them.
+    pub deadline_ns: u64,
 }
 
 /// What to put into force, and where.
@@ -164,6 +166,7 @@ fn begin(plan: &Plan<'_>, object: Object<'_>, netns_inode: u64) -> Result<Faults
         until_ns: plan
             .duration
             .map(|span| since_ns.saturating_add(nanos(span))),
+        deadline_ns: u64::MAX,
     };
     for n in 0..faults.active.len() {
         faults.attach(n, plan, netns_inode)?;
@@ -182,7 +185,9 @@ impl Faults {
             attachment,
             ..
         } = &mut self.active[n];
-        loaded.replace(rules, lease::first_deadline(until_ns))?;
+        let deadline_ns = lease::first_deadline(until_ns);
+        self.deadline_ns = self.deadline_ns.min(deadline_ns);
+        loaded.replace(rules, deadline_ns)?;
         let owner = Owner {
             abi: ABI,
             since_ns,

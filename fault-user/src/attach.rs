@@ -20,7 +20,11 @@ use crate::{
     inventory,
     maps::Loaded,
     namespace::Namespace,
+    privilege, signals,
 };
+
+/// The hook of Linux 6.6, and its name.
+pub const TCX: &str = "tcx";
 
 /// Name of the program for a direction.
 pub fn program_name(direction: Direction) -> &'static str {
@@ -78,10 +82,7 @@ pub fn attach(
         AttachMode::Tcx => attach_tcx(ebpf, iface, directions, || before(false)),
         AttachMode::Clsact => attach_clsact(ebpf, iface, namespace, directions, before),
         AttachMode::Auto => match attach_tcx(ebpf, iface, directions, || before(false)) {
-            // What a kernel before 6.6 says of an attach type that it does not know.
-            Err(KernelError::Attach { source, .. })
-                if source.raw_os_error() == Some(libc::EINVAL) =>
-            {
+            Err(KernelError::Feature { feature: TCX, .. }) => {
                 attach_clsact(ebpf, iface, namespace, directions, before)
             }
             result => result,
@@ -104,9 +105,17 @@ fn attach_tcx(
                 .fd()
                 .map_err(|error| program_error("attach", direction, error))?;
             bpf::attach_tcx(fd.as_fd(), iface.index, direction).map_err(|source| {
+                // What a kernel says of an attach type that it does not know.
+                if source.raw_os_error() == Some(libc::EINVAL) {
+                    return KernelError::Feature {
+                        feature: TCX,
+                        fix: "use Linux 6.6 or newer, or leave out `--attach tcx`",
+                        source: Box::new(source),
+                    };
+                }
                 KernelError::Attach {
                     iface: iface.name.clone(),
-                    hook: "tcx",
+                    hook: TCX,
                     source,
                 }
             })
@@ -122,8 +131,13 @@ fn attach_clsact(
     directions: &[Direction],
     before: impl FnOnce(bool) -> Result<(), KernelError>,
 ) -> Result<Attachment, KernelError> {
-    let _lock = Lock::take()?;
-    let ours = inventory::scan()?;
+    let _lock = Lock::take(signals::pending)?;
+    // Without the right to look, what others left stays for those who may.
+    let ours = if privilege::missing(&[privilege::TO_LOOK_AROUND])?.is_empty() {
+        inventory::scan()?
+    } else {
+        Vec::new()
+    };
     clsact::remove_leftovers(iface.index, |program| inventory::leftover(&ours, program))?;
     let there = clsact::filters(iface.index)?;
     // The last faultctl to leave removes a qdisc that any faultctl added.
@@ -226,7 +240,7 @@ impl Attachment {
     /// The kernel's word for it.
     pub fn hook(&self) -> &'static str {
         match self {
-            Self::Tcx(_) => "tcx",
+            Self::Tcx(_) => TCX,
             Self::Clsact { .. } => "clsact",
         }
     }
@@ -243,9 +257,10 @@ impl Attachment {
                 ifindex,
                 filters,
                 ..
-            } => namespace
-                .run(|| clsact::filters(*ifindex))
-                .is_ok_and(|there| filters.iter().all(|filter| there.contains(filter))),
+            } => namespace.run(|| clsact::filters(*ifindex)).map_or_else(
+                |error| !error.is_missing_namespace(),
+                |there| filters.iter().all(|filter| there.contains(filter)),
+            ),
         }
     }
 
@@ -260,10 +275,10 @@ impl Attachment {
                 filters,
                 added,
             } => {
-                let _lock = Lock::take()?;
+                // A signal has come already, as a rule; a second one ends the process.
+                let _lock = Lock::take(|| false)?;
                 match namespace.run(|| remove(ifindex, &filters, added)) {
-                    Err(KernelError::Namespace { source, .. })
-                        if source.kind() == std::io::ErrorKind::NotFound => {}
+                    Err(error) if error.is_missing_namespace() => {}
                     result => result?,
                 }
             }

@@ -8,6 +8,8 @@ use std::{
     fs::{self, File, OpenOptions},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::Path,
+    thread,
+    time::{Duration, Instant},
 };
 
 use aya::programs::{
@@ -43,8 +45,8 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Waits for it.
-    pub fn take() -> Result<Self, KernelError> {
+    /// Waits for it, until `give_up` says otherwise.
+    pub fn take(give_up: impl Fn() -> bool) -> Result<Self, KernelError> {
         let dir = Path::new("/run/faultctl");
         fs::DirBuilder::new()
             .recursive(true)
@@ -58,11 +60,27 @@ impl Lock {
                     .mode(0o600)
                     .open(dir.join("lock"))
             })
-            .and_then(|file| {
-                flock(&file, FlockOperation::LockExclusive)?;
-                Ok(Self { _file: file })
-            })
-            .map_err(KernelError::system("lock `/run/faultctl/lock`"))
+            .map_err(KernelError::system("open `/run/faultctl/lock`"))
+            .and_then(|file| Self::wait(file, give_up))
+    }
+
+    /// The holder is done in milliseconds, unless it was stopped in the middle. A wait
+    /// inside flock(2) would not end for a signal, which has a handler.
+    fn wait(file: File, give_up: impl Fn() -> bool) -> Result<Self, KernelError> {
+        const PATIENCE: Duration = Duration::from_secs(10);
+        const AGAIN: Duration = Duration::from_millis(10);
+        let since = Instant::now();
+        loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Self { _file: file }),
+                Err(Errno::WOULDBLOCK) if give_up() => {
+                    return Err(KernelError::Interrupted);
+                }
+                Err(Errno::WOULDBLOCK) if since.elapsed() < PATIENCE => thread::sleep(AGAIN),
+                Err(Errno::WOULDBLOCK) => return Err(KernelError::Locked),
+                Err(error) => return Err(KernelError::system("lock `/run/faultctl/lock`")(error)),
+            }
+        }
     }
 }
 

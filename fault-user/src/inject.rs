@@ -59,6 +59,12 @@ pub fn run(request: &Request) -> Result<i32, Error> {
         privilege::require(&[privilege::TO_LOOK_AROUND])?;
     }
     let object = Object::embedded()?;
+    // Before any work in another namespace: what runtimes share is a socket pair that
+    // would hold the namespace it is made in.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(KernelError::system("create a runtime"))?;
     let listener = request
         .metrics
         .map(|address| metrics::bind(address).map_err(|source| Error::Metrics { address, source }))
@@ -78,10 +84,6 @@ pub fn run(request: &Request) -> Result<i32, Error> {
         },
         object,
     )?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(KernelError::system("create a runtime"))?;
     runtime.block_on(async {
         Session::start(request, &namespace, faults, seed, caught)?
             .run(listener)

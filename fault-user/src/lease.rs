@@ -57,8 +57,12 @@ pub struct Terms {
 }
 
 impl Lease {
-    /// Starts to renew, at once.
-    pub fn start(mut terms: Vec<Terms>, end_ns: Option<u64>) -> Result<Self, KernelError> {
+    /// Starts to renew, at once. `deadline_ns` is what the rules have now.
+    pub fn start(
+        mut terms: Vec<Terms>,
+        deadline_ns: u64,
+        end_ns: Option<u64>,
+    ) -> Result<Self, KernelError> {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             wake: Condvar::new(),
@@ -67,7 +71,7 @@ impl Lease {
             .name("lease".into())
             .spawn({
                 let shared = Arc::clone(&shared);
-                move || keep(&shared, &mut terms, end_ns)
+                move || keep(&shared, &mut terms, deadline_ns, end_ns)
             })
             .map_err(KernelError::system("start a thread"))?;
         Ok(Self {
@@ -98,8 +102,8 @@ impl Shared {
     }
 }
 
-fn keep(shared: &Shared, terms: &mut [Terms], end_ns: Option<u64>) {
-    let mut last = first_deadline(end_ns);
+fn keep(shared: &Shared, terms: &mut [Terms], deadline_ns: u64, end_ns: Option<u64>) {
+    let mut last = deadline_ns;
     let mut state = shared.lock();
     while !state.stop {
         let now = boot_ns();

@@ -75,7 +75,7 @@ impl Loaded {
             .map_max_entries("HOSTS", capacity.hosts.max(1))
             .map_max_entries("PREFIXES", capacity.prefixes.max(1))
             .load(object.bytes())
-            .map_err(|error| KernelError::Load(Box::new(error)))?;
+            .map_err(KernelError::load)?;
         let deadlines = Deadlines::of(&ebpf)?;
         let owner = descriptor(&ebpf, "OWNER")?;
         let mut take = |name| ebpf.take_map(name);

@@ -44,3 +44,57 @@ impl<'a> Object<'a> {
         self.bytes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An ELF file with nothing but the section, made by hand: header, the section's
+    /// bytes, the names of sections, the table of sections.
+    fn elf(abi: u64) -> Vec<u8> {
+        let names = b"\0faultctl_abi\0.shstrtab\0";
+        let mut file = vec![0x7f, b'E', b'L', b'F', 2, 1, 1, 0];
+        file.resize(16, 0);
+        file.extend([1, 0, 247, 0, 1, 0, 0, 0]); // relocatable, EM_BPF, version 1
+        file.extend([0; 16]);
+        let table = (64 + 8 + names.len()).next_multiple_of(8);
+        file.extend((table as u64).to_le_bytes());
+        file.extend([0, 0, 0, 0, 64, 0, 0, 0, 0, 0, 64, 0, 3, 0, 2, 0]);
+        file.extend(abi.to_le_bytes());
+        file.extend(names);
+        file.resize(table, 0);
+        for (name, kind, offset, size) in [
+            (0_u32, 0_u32, 0_u64, 0_u64),
+            (1, 1, 64, 8),
+            (14, 3, 72, names.len() as u64),
+        ] {
+            file.extend(name.to_le_bytes());
+            file.extend(kind.to_le_bytes());
+            file.extend([0; 16]);
+            file.extend(offset.to_le_bytes());
+            file.extend(size.to_le_bytes());
+            file.extend([0; 24]);
+        }
+        file
+    }
+
+    #[test]
+    fn object_of_another_version_is_refused() {
+        assert!(Object::check(&elf(ABI)).is_ok());
+        for other in [elf(ABI ^ 1), b"no ELF file".to_vec()] {
+            let error = Object::check(&other).expect_err("another version");
+            assert!(matches!(error, KernelError::ObjectVersion), "{error}");
+            assert!(error.hint().is_some());
+        }
+    }
+
+    #[test]
+    fn stub_of_a_plain_build_is_refused_with_the_command_that_helps() {
+        let error = Object::check(&[]).expect_err("a stub");
+        assert!(
+            error
+                .hint()
+                .is_some_and(|hint| hint.contains("cargo xtask build-ebpf"))
+        );
+    }
+}

@@ -13,6 +13,14 @@ pub const TO_ATTACH: [Capability; 3] = [
 /// What entering a namespace takes, and reading the programs of other processes.
 pub const TO_LOOK_AROUND: Capability = Capability::CAP_SYS_ADMIN;
 
+/// What taking a filter out of another namespace takes: the last lets a path through
+/// another process's `/proc` be followed.
+pub const TO_COME_BACK: [Capability; 3] = [
+    Capability::CAP_NET_ADMIN,
+    Capability::CAP_SYS_ADMIN,
+    Capability::CAP_SYS_PTRACE,
+];
+
 /// Fails with the names of those that this thread lacks.
 pub fn require(needed: &[Capability]) -> Result<(), KernelError> {
     let missing = missing(needed)?;

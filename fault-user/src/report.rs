@@ -97,6 +97,20 @@ impl Reporter {
         }
     }
 
+    /// One beside a command, whose output stdout is: lines for people go to stderr.
+    /// JSON lines stay on stdout.
+    pub fn beside_command(json: bool) -> Self {
+        if json {
+            return Self::new(json);
+        }
+        Self {
+            json,
+            terminal: None,
+            out: Box::new(io::stderr()),
+            live: false,
+        }
+    }
+
     /// Tells an event. An error means that nobody reads any more.
     pub fn event(&mut self, event: &Event) -> io::Result<()> {
         let now = SystemTime::now();

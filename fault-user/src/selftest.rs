@@ -16,6 +16,7 @@ use self::{
 use crate::{
     Error,
     active::{Faults, Plan},
+    attach,
     error::KernelError,
     inject::AttachMode,
     lease::{LEASE, Lease},
@@ -73,12 +74,12 @@ fn checks(
     for family in Family::ALL {
         tell(all("no fault", &wire, family)?)?;
     }
-    for (attach, hook) in [(AttachMode::Tcx, "tcx"), (AttachMode::Clsact, "clsact")] {
+    for (mode, hook) in [(AttachMode::Tcx, "tcx"), (AttachMode::Clsact, "clsact")] {
         for direction in Direction::ALL {
             for family in Family::ALL {
                 let spec = loss(50.0, direction);
-                let faults = match begin(&spec, &wire, attach, object) {
-                    Err(error) if attach == AttachMode::Tcx && lacks_tcx(&error) => continue,
+                let faults = match begin(&spec, &wire, mode, object) {
+                    Err(error) if mode == AttachMode::Tcx && lacks_tcx(&error) => continue,
                     result => result?,
                 };
                 let name = format!("loss 50% {} {hook}, {family:?}", direction.name());
@@ -148,8 +149,13 @@ fn begin(
 }
 
 fn lacks_tcx(error: &Error) -> bool {
-    matches!(error, Error::Kernel(KernelError::Attach { source, .. })
-        if source.raw_os_error() == Some(libc::EINVAL))
+    matches!(
+        error,
+        Error::Kernel(KernelError::Feature {
+            feature: attach::TCX,
+            ..
+        })
+    )
 }
 
 fn all(name: &str, wire: &Wire, family: Family) -> Result<Check, Error> {
@@ -179,7 +185,7 @@ fn half(
     direction: Direction,
     mut faults: Faults,
 ) -> Result<Check, Error> {
-    let _lease = Lease::start(faults.terms(), None)?;
+    let _lease = Lease::start(faults.terms(), faults.deadline_ns, None)?;
     let dropped = dropped(&faults);
     let arrived = wire.send(family, direction, DATAGRAMS, &dropped)?;
     let dropped = dropped()?;

@@ -81,7 +81,11 @@ impl Session {
         seed: u64,
         caught: Caught,
     ) -> Result<Self, Error> {
-        let mut reporter = Reporter::new(request.json);
+        let mut reporter = if request.command.is_empty() {
+            Reporter::new(request.json)
+        } else {
+            Reporter::beside_command(request.json)
+        };
         // Who doesn't read this won't read the rest: the first look ends the run.
         let _ = reporter.event(&started(request, &faults, seed));
         let child = start_child(request)?;
@@ -93,9 +97,9 @@ impl Session {
         privilege::keep(match (by_filter, namespace.is_own()) {
             (false, _) => &[],
             (true, true) => &[Capability::CAP_NET_ADMIN],
-            (true, false) => &[Capability::CAP_NET_ADMIN, Capability::CAP_SYS_ADMIN],
+            (true, false) => &privilege::TO_COME_BACK,
         })?;
-        let lease = Lease::start(faults.terms(), faults.until_ns)?;
+        let lease = Lease::start(faults.terms(), faults.deadline_ns, faults.until_ns)?;
         Ok(Self {
             live: Arc::new(Mutex::new(Live {
                 faults,
@@ -110,14 +114,14 @@ impl Session {
 
     /// Lives to the end of the fault; of the child, if there is one.
     pub async fn run(mut self, metrics: Option<TcpListener>) -> Result<i32, Error> {
-        if let Some(listener) = metrics {
+        let served = metrics.map(|listener| {
             let live = Arc::clone(&self.live);
-            let source = move || lock(&live).snapshot();
-            tokio::spawn(async move {
-                let _ = metrics::serve(listener, source).await;
-            });
-        }
+            tokio::spawn(metrics::serve(listener, move || lock(&live).snapshot()))
+        });
         let end = self.wait().await?;
+        if let Some(served) = served {
+            served.abort();
+        }
         let summary = lock(&self.live).end(end.reason())?;
         // The summary of a fault that nobody reads is no reason to fail.
         let told = self.reporter.event(&Event::Stopped(summary));
@@ -236,6 +240,8 @@ impl Live {
         let ran = Duration::from_nanos(clock::boot_ns() - self.faults.since_ns);
         let detached = self.faults.end();
         let snapshot = self.snapshot()?;
+        // A child may go on for long; programs and maps don't.
+        self.faults.active.clear();
         detached?;
         Ok(Stopped {
             reason,

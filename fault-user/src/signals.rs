@@ -1,15 +1,34 @@
 //! Signals: the first ends the fault, the second the process, whatever it is doing.
 
-use std::{process, thread};
+use std::{
+    process,
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
 
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM},
+    flag,
     iterator::{SignalsInfo, exfiltrator::origin::WithOrigin},
     low_level::siginfo::Cause,
 };
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 use crate::error::KernelError;
+
+/// The signals that ask for the end.
+const ENDS: [i32; 4] = [SIGINT, SIGTERM, SIGHUP, SIGQUIT];
+
+/// Set by the handlers, which are the process's.
+static PENDING: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+
+/// Whether a signal that is caught has come.
+pub fn pending() -> bool {
+    PENDING.load(Ordering::Relaxed)
+}
 
 /// A signal that asks for the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,9 +45,13 @@ pub struct Caught(SignalsInfo<WithOrigin>);
 impl Caught {
     /// From now on, the signals that would end the process don't.
     pub fn new() -> Result<Self, KernelError> {
-        SignalsInfo::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT])
-            .map(Self)
-            .map_err(KernelError::system("catch signals"))
+        let caught = || {
+            for signal in ENDS {
+                flag::register(signal, Arc::clone(&PENDING))?;
+            }
+            SignalsInfo::new(ENDS).map(Self)
+        };
+        caught().map_err(KernelError::system("catch signals"))
     }
 
     /// Delivers the first; the second ends the process on the spot, with the code

@@ -40,7 +40,10 @@ pub fn lint(wanted: &Wanted) -> Result<()> {
     command::run(cargo("fmt").args(["--all", "--check"]), "cargo fmt --all")?;
     say("lints of the host side");
     command::run(
-        cargo("clippy").args(["--locked", "--all-targets", "--", "--deny", "warnings"]),
+        cargo("clippy")
+            // `--test *` for those that a plain `cargo test` leaves out.
+            .args(["--locked", "--all-targets", "--test", "*"])
+            .args(["--", "--deny", "warnings"]),
         "mend what clippy says above",
     )?;
     say("lints of the BPF side");

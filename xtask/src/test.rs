@@ -101,11 +101,8 @@ pub fn test(levels: &[Level], arguments: &[OsString], wanted: &Wanted) -> Result
     Ok(summary(&counts, !arguments.is_empty()))
 }
 
-/// Which targets cargo builds: everything, or no more than the chosen levels.
+/// Which targets cargo builds: no more than the chosen levels.
 fn targets(levels: &[Level]) -> Vec<&'static str> {
-    if levels == Level::value_variants() {
-        return vec!["--tests"];
-    }
     let of = |level: &Level| match level {
         Level::Unit => ["--lib", "--bins"],
         other => ["--test", other.name()],

@@ -21,6 +21,16 @@ pub enum KernelError {
         /// Their names, as capabilities(7) has them.
         missing: Vec<String>,
     },
+    /// The kernel is too old, or was built without something.
+    #[error("this kernel has no {feature}")]
+    Feature {
+        /// What it lacks.
+        feature: &'static str,
+        /// Where it would come from.
+        fix: &'static str,
+        /// What the kernel said.
+        source: Cause,
+    },
     /// A program could not be put on a hook.
     #[error("cannot attach to `{iface}` by {hook}")]
     Attach {
@@ -102,6 +112,12 @@ pub enum KernelError {
         /// The interface.
         iface: String,
     },
+    /// Another process has the lock, and keeps it.
+    #[error("another process holds `/run/faultctl/lock`")]
+    Locked,
+    /// A signal came before there was anything to end.
+    #[error("interrupted before the fault began")]
+    Interrupted,
     /// A filter could not be taken out.
     #[error("cannot remove a filter")]
     Detach(#[source] Box<ProgramError>),
@@ -131,6 +147,30 @@ fn is_full(error: &MapError) -> bool {
 }
 
 impl KernelError {
+    /// Whether a network namespace has gone, with all that was in it.
+    pub fn is_missing_namespace(&self) -> bool {
+        matches!(self, Self::Namespace { source, .. }
+            if source.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// For `map_err`: the object does not load. Where the system call itself is not
+    /// there, that is said rather than what failed first.
+    pub fn load(source: EbpfError) -> Self {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&source);
+        while let Some(error) = cause {
+            let errno = error.downcast_ref::<io::Error>();
+            if errno.is_some_and(|error| error.raw_os_error() == Some(libc::ENOSYS)) {
+                return Self::Feature {
+                    feature: "bpf(2)",
+                    fix: "use a kernel with CONFIG_BPF_SYSCALL",
+                    source: Box::new(source),
+                };
+            }
+            cause = error.source();
+        }
+        Self::Load(Box::new(source))
+    }
+
     /// For `map_err`: a map by its name.
     pub fn map(map: &'static str) -> impl Fn(MapError) -> Self {
         move |source| Self::Map { map, source }
@@ -157,6 +197,7 @@ impl KernelError {
             }
             Self::ObjectVersion => "build both again: `cargo xtask build-ebpf`".into(),
             Self::Capabilities { .. } => "run it with `sudo`".into(),
+            Self::Feature { fix, .. } => (*fix).into(),
             Self::NoInterface { there, .. } => {
                 let there: Vec<_> = there.iter().map(|name| format!("`{name}`")).collect();
                 format!("interfaces here: {}", there.join(", "))
@@ -172,6 +213,7 @@ impl KernelError {
             Self::Clsact { iface, .. } => format!(
                 "`tc qdisc show dev {iface}` shows whether an `ingress` qdisc is in its place"
             ),
+            Self::Locked => "`fuser -v /run/faultctl/lock` shows it".into(),
             Self::NoPriority { iface } => {
                 format!("`tc filter show dev {iface} egress` (and `ingress`) shows it")
             }

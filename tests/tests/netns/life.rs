@@ -381,10 +381,14 @@ fn ctrl_c_ends_a_start_that_waits_for_somebody_elses_lock() {
         .spawn()
         .expect("unshare runs");
     let pid = Pid::from_raw(child.id().cast_signed());
-    let waits = format!("{} ", libc::SYS_flock);
+    // Its own descriptor beside the one that it was started with.
     until("it waits for the lock", SOON, || {
-        let syscall = std::fs::read_to_string(format!("/proc/{pid}/syscall")).ok()?;
-        syscall.starts_with(&waits).then_some(())
+        let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+        let of_the_lock = descriptors
+            .filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok())
+            .filter(|path| path.ends_with("faultctl/lock"))
+            .count();
+        (of_the_lock == 2).then_some(())
     });
     kill(pid, Signal::SIGINT).expect("it runs");
     let start = Instant::now();

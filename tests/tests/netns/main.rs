@@ -4,6 +4,7 @@
 
 mod composition;
 mod down;
+mod features;
 mod frames;
 mod interface;
 mod killed;

@@ -11,6 +11,7 @@ use fault_tests::{
 use crate::HOOKS;
 
 const NET_ADMIN: u8 = 12;
+const SYS_PTRACE: u8 = 19;
 const SYS_ADMIN: u8 = 21;
 const PERFMON: u8 = 38;
 const BPF: u8 = 39;
@@ -90,7 +91,11 @@ fn running_fault_has_only_the_capabilities_that_its_end_takes() {
         ("tcx", false, 0),
         ("tcx", true, 0),
         ("clsact", false, 1 << NET_ADMIN),
-        ("clsact", true, 1 << NET_ADMIN | 1 << SYS_ADMIN),
+        (
+            "clsact",
+            true,
+            1 << NET_ADMIN | 1 << SYS_ADMIN | 1 << SYS_PTRACE,
+        ),
     ] {
         let lab = Lab::new();
         let line = format!("loss 50 --iface eth0 --attach {hook}");
