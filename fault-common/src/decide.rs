@@ -134,3 +134,6 @@ fn takes_near(rule: &Rule, flow: &Flow) -> bool {
     }
     false
 }
+
+#[cfg(test)]
+mod tests;

@@ -401,3 +401,6 @@ impl Flow {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

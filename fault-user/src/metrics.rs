@@ -160,3 +160,171 @@ fn injected(snapshot: &Snapshot, rule: &str) -> Option<f64> {
     }
     (matched > 0).then(|| touched as f64 / matched as f64)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use fault_common::{
+        layout::{Counters, Direction},
+        packet::Reason,
+    };
+
+    use super::*;
+    use crate::snapshot::RuleCount;
+
+    /// What is known of a metric: its type, its labels, and their values but for
+    /// `iface`, whose values are not ours.
+    #[derive(Debug, Default, PartialEq)]
+    struct Metric {
+        kind: String,
+        labels: BTreeSet<String>,
+        values: BTreeSet<String>,
+    }
+
+    /// Every fault in both directions, each having seen `packets`.
+    fn snapshot(packets: u64) -> Snapshot {
+        let counters = Counters {
+            matched_packets: packets,
+            matched_bytes: packets,
+            dropped_packets: packets,
+            dropped_bytes: packets,
+            marked_packets: packets,
+            ..Counters::default()
+        };
+        let count = |fault: Fault, direction| RuleCount {
+            rule: fault.name().into(),
+            fault,
+            iface: "eth0".into(),
+            direction,
+            asked: "50%".into(),
+            probability: Some(0.5),
+            counters,
+        };
+        Snapshot {
+            counts: Fault::ALL
+                .into_iter()
+                .flat_map(|fault| Direction::ALL.map(|direction| count(fault, direction)))
+                .collect(),
+            unparsed: Reason::ALL
+                .map(|reason| ("eth0".into(), reason, packets))
+                .to_vec(),
+            ..Snapshot::default()
+        }
+    }
+
+    /// The samples of the text format: name, labels, value.
+    fn samples(text: &str) -> Vec<(&str, Vec<(&str, &str)>, &str)> {
+        let sample = |line| -> Option<_> {
+            let (series, value) = str::rsplit_once(line, ' ')?;
+            let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+            let labels = labels.trim_end_matches('}').split_terminator(',');
+            let pair = |label| str::split_once(label, '=').map(|(k, v)| (k, v.trim_matches('"')));
+            Some((name, labels.filter_map(pair).collect(), value))
+        };
+        text.lines()
+            .filter(|line| !line.starts_with('#'))
+            .map(|line| sample(line).unwrap_or_else(|| panic!("no sample: {line}")))
+            .collect()
+    }
+
+    fn exported() -> BTreeMap<String, Metric> {
+        let text = render(&snapshot(1)).expect("a text");
+        let mut metrics = BTreeMap::<String, Metric>::new();
+        for line in text.lines() {
+            if let Some((name, kind)) = line
+                .strip_prefix("# TYPE ")
+                .and_then(|line| line.split_once(' '))
+            {
+                metrics.entry(name.into()).or_default().kind = kind.into();
+            }
+        }
+        for (name, labels, _) in samples(&text) {
+            let metric = metrics.get_mut(name).expect("a type before the samples");
+            for (label, value) in labels {
+                metric.labels.insert(label.into());
+                if label != "iface" {
+                    metric.values.insert(value.into());
+                }
+            }
+        }
+        metrics
+    }
+
+    /// What stands in backticks.
+    fn quoted(text: &str) -> BTreeSet<String> {
+        let words = text.split('`').skip(1).step_by(2);
+        words.map(str::to_owned).collect()
+    }
+
+    /// The page's sections by metric: a heading, a line each for type and labels.
+    fn documented(page: &str) -> BTreeMap<String, Metric> {
+        page.split("\n### ")
+            .skip(1)
+            .map(|section| {
+                let name = section.lines().next().unwrap_or_default();
+                let line = |start| section.lines().find_map(|line| line.strip_prefix(start));
+                let metric = Metric {
+                    kind: line("- Type: ").unwrap_or_default().into(),
+                    labels: quoted(line("- Labels: ").unwrap_or_default()),
+                    values: BTreeSet::new(),
+                };
+                (name.trim_matches('`').into(), metric)
+            })
+            .collect()
+    }
+
+    const PAGE: &str = include_str!("../../docs/metrics.md");
+
+    #[test]
+    fn what_is_exported_is_documented_once_and_nothing_else_is() {
+        let mut exported = exported();
+        let page_quotes = quoted(&PAGE.replace("```", ""));
+        for (name, metric) in &mut exported {
+            for value in std::mem::take(&mut metric.values) {
+                assert!(page_quotes.contains(&value), "`{value}` of `{name}`");
+            }
+        }
+        assert_eq!(documented(PAGE), exported);
+        let headings = PAGE.lines().filter(|line| line.starts_with("### "));
+        assert_eq!(headings.count(), exported.len());
+    }
+
+    #[test]
+    fn names_in_the_examples_are_exported() {
+        let exported = exported();
+        let words = PAGE.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        for name in words.filter(|word| word.starts_with("faultctl_")) {
+            assert!(exported.contains_key(name), "`{name}`");
+        }
+    }
+
+    #[test]
+    fn counters_are_there_from_zero() {
+        let text = render(&snapshot(0)).expect("a text");
+        let of_zero: BTreeSet<_> = samples(&text)
+            .into_iter()
+            .filter(|(name, ..)| name.ends_with("_total"))
+            .map(|(name, labels, value)| {
+                assert_eq!(value, "0", "{name} {labels:?}");
+                (name, labels)
+            })
+            .collect();
+        let text = render(&snapshot(1)).expect("a text");
+        let of_one: BTreeSet<_> = samples(&text)
+            .into_iter()
+            .filter(|(name, ..)| name.ends_with("_total"))
+            .map(|(name, labels, _)| (name, labels))
+            .collect();
+        assert_eq!(of_zero, of_one);
+        // Rules by directions by outcomes, twice; reasons; the lease.
+        assert_eq!(of_one.len(), 4 * 2 * 3 + 4 * 2 * 2 + 4 + 1);
+    }
+
+    #[test]
+    fn counters_end_in_total_and_nothing_else_does() {
+        for (name, metric) in exported() {
+            assert_eq!(metric.kind == "counter", name.ends_with("_total"), "{name}");
+        }
+    }
+}
