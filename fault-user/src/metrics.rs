@@ -213,8 +213,11 @@ mod tests {
         }
     }
 
-    /// The samples of the text format: name, labels, value.
-    fn samples(text: &str) -> Vec<(&str, Vec<(&str, &str)>, &str)> {
+    /// Name, labels, value.
+    type Sample<'a> = (&'a str, Vec<(&'a str, &'a str)>, &'a str);
+
+    /// The samples of the text format.
+    fn samples(text: &str) -> Vec<Sample<'_>> {
         let sample = |line| -> Option<_> {
             let (series, value) = str::rsplit_once(line, ' ')?;
             let (name, labels) = series.split_once('{').unwrap_or((series, ""));
