@@ -46,7 +46,7 @@ pub fn decide(rule: &Rule, turn: Turn) -> Decision {
         return Decision::Mark;
     }
     let lost = if rule.model == Model::Every as u32 {
-        (turn.sequence + 1).is_multiple_of(rule.every)
+        turn.sequence.wrapping_add(1).is_multiple_of(rule.every)
     } else {
         let bits = draw(rule.seed ^ u64::from(turn.direction as u32), turn.sequence);
         if probability::happens(rule.correlation, bits as u32) && turn.sequence > 0 {
@@ -66,7 +66,9 @@ pub fn matches(rule: &Rule, flow: &Flow, direction: Direction) -> bool {
         return false;
     }
     if rule.flags & Rule::EVERY_FRAME != 0 {
-        return true;
+        // A DSCP alone needs an IP header to stand in.
+        let only_dscp = rule.model == Model::Mark as u32 && rule.mark_mask == 0;
+        return !only_dscp || flow.is_ip();
     }
     flow.is_ip()
         && !flow.is(Flow::NEIGHBOUR_DISCOVERY)
@@ -112,7 +114,9 @@ fn has_port(ports: &Ports, port: u32) -> bool {
             break;
         }
         let range = &ports.ranges[i];
-        if u32::from(range.first) <= port && port <= u32::from(range.last) {
+        // Both ends in one comparison: below the first, the difference wraps.
+        let span = u32::from(range.last - range.first);
+        if port.wrapping_sub(u32::from(range.first)) <= span {
             return true;
         }
     }

@@ -331,8 +331,7 @@ pub struct Owner {
     pub start_ticks: u64,
     /// Inode of the network namespace of the interface.
     pub netns_inode: u64,
-    /// Process that keeps the fault alive, in the initial pid namespace's numbers
-    /// as far as the writer knew them.
+    /// Process that keeps the fault alive, by its number in its own pid namespace.
     pub pid: u32,
     /// The real user, before sudo.
     pub uid: u32,

@@ -87,7 +87,6 @@ pub fn examine(request: &Request) -> Result<Vec<Finding>, Error> {
     findings.push(load());
     findings.push(tcx());
     findings.push(jit());
-    findings.extend(lockdown());
     findings.extend(leftovers());
     let namespace = request
         .netns
@@ -160,23 +159,25 @@ fn object() -> Finding {
 }
 
 fn capabilities() -> Result<Vec<Finding>, Error> {
+    const SUDO: &str = "run it with `sudo`";
     let mut findings = Vec::new();
-    for (needed, purpose) in [
-        (&privilege::TO_ATTACH[..], "to inject faults"),
+    for (needed, purpose, level) in [
+        (&privilege::TO_ATTACH[..], "to inject faults", Level::Error),
         (
             &[privilege::TO_LOOK_AROUND][..],
-            "for `status`, `clear`, `selftest`, `--netns`, and on kernels without tcx",
+            "for `status`, `clear`, `selftest` and `--netns`",
+            Level::Note,
         ),
     ] {
         let missing = privilege::missing(needed)?;
         findings.push(if missing.is_empty() {
             ok("capabilities", format!("all that it takes {purpose}"))
         } else {
-            wrong(
-                "capabilities",
-                format!("missing {purpose}: {}", missing.join(", ")),
-                "run it with `sudo`",
-            )
+            let missing = format!("missing {purpose}: {}", missing.join(", "));
+            Finding {
+                level,
+                ..note("capabilities", missing, SUDO)
+            }
         });
     }
     Ok(findings)
@@ -228,17 +229,6 @@ fn jit() -> Finding {
         Ok(_) => ok("BPF JIT", "on"),
         Err(_) => ok("BPF JIT", "unknown: no /proc/sys/net/core/bpf_jit_enable"),
     }
-}
-
-fn lockdown() -> Option<Finding> {
-    let text = fs::read_to_string("/sys/kernel/security/lockdown").ok()?;
-    text.contains("[confidentiality]").then(|| {
-        wrong(
-            "lockdown",
-            "confidentiality: the kernel refuses BPF programs that read packets' memory",
-            "boot with lockdown=integrity or none",
-        )
-    })
 }
 
 fn leftovers() -> Option<Finding> {

@@ -2,7 +2,7 @@
 //!
 //! [`cli`] turns arguments into requests, [`spec`] says what a fault is and
 //! compiles it for the kernel, and each verb has a module with a `Request` and a
-//! `run`. Nothing here prints or exits: that is the binary's.
+//! `run`. Only [`report`] prints, and only a second signal exits.
 
 pub mod active;
 pub mod attach;

@@ -90,7 +90,7 @@ fn fill(registry: &Registry, snapshot: &Snapshot) -> Result<(), prometheus::Erro
     let unparsed = IntCounterVec::new(
         Opts::new(
             "faultctl_unparsed_frames_total",
-            "Frames that could not be read to their end, which only rules without selectors take",
+            "Frames that are not IP, or whose headers could not be read to their end",
         ),
         &["iface", "reason"],
     )?;

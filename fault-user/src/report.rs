@@ -128,10 +128,13 @@ impl Reporter {
     pub fn status(&mut self, status: &Status) -> io::Result<()> {
         if self.json {
             let now = SystemTime::now();
-            status
-                .faults
-                .iter()
-                .try_for_each(|fault| self.line(&json::fault(fault, now).to_string()))
+            for fault in &status.faults {
+                self.line(&json::fault(fault, now).to_string())?;
+            }
+            if status.other_version > 0 {
+                self.line(&json::other_version(status.other_version, now).to_string())?;
+            }
+            Ok(())
         } else {
             self.line(&human::status(status))
         }

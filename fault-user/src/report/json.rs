@@ -72,6 +72,10 @@ pub(super) fn fault(fault: &FaultStatus, now: SystemTime) -> Value {
     )
 }
 
+pub(super) fn other_version(programs: usize, now: SystemTime) -> Value {
+    with_time("other_version", json!({"programs": programs}), now)
+}
+
 pub(super) fn cleared(cleared: &Cleared, now: SystemTime) -> Value {
     let faults: Value = cleared
         .faults

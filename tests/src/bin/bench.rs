@@ -20,7 +20,7 @@ use fault_user::{
     spec::{NamedRule, RuleSet},
 };
 
-/// What a packet costs in nanoseconds, by BPF_PROG_TEST_RUN
+/// What a packet costs in nanoseconds, by `BPF_PROG_TEST_RUN`
 #[derive(Parser)]
 struct Options {
     /// Runs a measurement
