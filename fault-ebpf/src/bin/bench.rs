@@ -4,7 +4,6 @@
 #![no_main]
 #![expect(
     missing_docs,
-    clippy::inline_always,
     clippy::needless_pass_by_value,
     reason = "the attribute that makes a program drops its documentation and decides its argument"
 )]
@@ -13,28 +12,17 @@ use aya_ebpf::{
     bindings::TC_ACT_UNSPEC,
     helpers::bpf_get_prandom_u32,
     macros::{classifier, map},
-    maps::Array,
+    maps::{Array, ProgramArray},
     programs::TcContext,
 };
-use fault_common::{
-    layout::{ABI, Direction},
-    packet::LinkLayer,
-};
-use fault_ebpf::classify;
 
-/// Layouts of this object, read by user space before it loads anything.
-#[unsafe(link_section = "faultctl_abi")]
-#[unsafe(no_mangle)]
-#[used]
-static FAULTCTL_ABI: u64 = ABI;
-
-/// As in faultctl's own object; Ethernet only here.
-#[unsafe(no_mangle)]
-static NO_LINK_LAYER: u8 = 0;
-
-/// Destinations are the address in the frame plus a random number up to this mask.
+/// The low bits of the destination that are drawn again.
 #[map]
 static RANDOM_MASK: Array<u32> = Array::with_max_entries(1, 0);
+
+/// The program that is measured behind `bench_random`.
+#[map]
+static NEXT: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
 /// The floor: a program that does nothing.
 #[classifier]
@@ -42,44 +30,26 @@ pub fn bench_empty(_ctx: TcContext) -> i32 {
     TC_ACT_UNSPEC
 }
 
-/// What it costs to randomise the destination, to be taken off the next.
+/// Gives the frame another destination, so that each packet of a repeated run goes
+/// elsewhere, and hands it on to the program in `NEXT`.
 #[classifier]
-pub fn bench_randomize(ctx: TcContext) -> i32 {
-    randomize(&ctx);
+pub fn bench_random(ctx: TcContext) -> i32 {
+    let _ = randomize(&ctx);
+    // SAFETY: user space put a program in before the run; without one, this one ends.
+    let _ = unsafe { NEXT.tail_call(&ctx, 0) };
     TC_ACT_UNSPEC
 }
 
-/// faultctl's egress with another destination for every packet.
-#[classifier]
-pub fn bench_random(ctx: TcContext) -> i32 {
-    // SAFETY: as in faultctl's object; keeps the constant in the object.
-    let _ = unsafe { (&raw const NO_LINK_LAYER).read_volatile() };
-    randomize(&ctx);
-    classify(&ctx, LinkLayer::Ethernet, Direction::Egress)
-}
-
-/// The last bits of the destination (IPv4 at offset 30, IPv6 at 50) are
-/// drawn again, so each packet of a repeated run goes elsewhere.
-#[inline(always)]
-fn randomize(ctx: &TcContext) {
-    let Some(mask) = RANDOM_MASK.get(0) else {
-        return;
-    };
+/// In the last word of the destination: IPv4 has it at offset 30, IPv6 at 50.
+fn randomize(ctx: &TcContext) -> Option<()> {
+    let mask = RANDOM_MASK.get(0)?;
     // SAFETY: takes nothing, returns a number.
     let random = unsafe { bpf_get_prandom_u32() } & *mask;
-    let Ok(ether_type) = ctx.load::<u16>(12) else {
-        return;
-    };
-    let offset = if u16::from_be(ether_type) == 0x0800 {
-        30
-    } else {
-        50
-    };
-    let Ok(word) = ctx.load::<u32>(offset) else {
-        return;
-    };
-    let word = (u32::from_be(word) & !*mask) | random;
-    let _ = ctx.skb.store(offset, &word.to_be(), 0);
+    let ether_type = u16::from_be(ctx.load(12).ok()?);
+    let offset = if ether_type == 0x0800 { 30 } else { 50 };
+    let word = u32::from_be(ctx.load(offset).ok()?);
+    let word = (word & !*mask) | random;
+    ctx.skb.store(offset, &word.to_be(), 0).ok()
 }
 
 #[panic_handler]

@@ -4,7 +4,11 @@
 use std::{env, fs};
 
 use anyhow::{Context as _, Result, bail};
-use aya::{maps::Array, programs::SchedClassifier};
+use aya::{
+    Ebpf,
+    maps::{Array, ProgramArray},
+    programs::{ProgramFd, SchedClassifier},
+};
 use clap::Parser;
 use fault_common::{
     address::Address,
@@ -40,11 +44,10 @@ const ENTRIES: [u32; 3] = [1, 1 << 10, 1 << 17];
 
 fn main() -> Result<()> {
     let options = Options::parse();
-    let bytes = bench_object()?;
-    let object = Object::check(&bytes)?;
+    let bench = bench_object()?;
     let mut cases = Vec::new();
     for family in [Family::V4, Family::V6] {
-        cases.extend(family_cases(family, object)?);
+        cases.extend(family_cases(family, &bench)?);
     }
     // Rounds alternate over the cases, so that a busy moment does not hit one alone.
     for _ in 0..options.rounds {
@@ -84,7 +87,10 @@ struct Case {
     name: String,
     family: Family,
     entries: u32,
-    loaded: Loaded,
+    /// faultctl's program and its tables; not for the floor.
+    loaded: Option<Loaded>,
+    /// The programs of the benchmark, for the floor and for random destinations.
+    bench: Option<Ebpf>,
     program: &'static str,
     frame: Vec<u8>,
     nanos: Vec<f64>,
@@ -92,8 +98,12 @@ struct Case {
 
 impl Case {
     fn program(&self) -> Result<&SchedClassifier> {
-        let program = self.loaded.ebpf.program(self.program);
-        Ok(program.context("no such program")?.try_into()?)
+        let loaded = self.loaded.as_ref().map(|loaded| &loaded.ebpf);
+        let ebpf = self.bench.as_ref().or(loaded).context("nothing loaded")?;
+        Ok(ebpf
+            .program(self.program)
+            .context("no such program")?
+            .try_into()?)
     }
 
     fn best(&self) -> f64 {
@@ -107,82 +117,106 @@ impl Case {
 }
 
 const EMPTY: &str = "bench_empty";
-const RANDOMIZE: &str = "bench_randomize";
 const RANDOM: &str = "bench_random";
+/// The floor of cases with random destinations.
+const RANDOM_FLOOR: &str = "empty program, random destinations";
 
-fn family_cases(family: Family, bench: Object<'_>) -> Result<Vec<Case>> {
-    let faultctl = Object::embedded()?;
-    let egress = attach::program_name(Direction::Egress);
+fn family_cases(family: Family, bench: &[u8]) -> Result<Vec<Case>> {
     let none = table(family, Entry::Host, 0);
+    let all = u32::MAX >> 8;
     let mut cases = vec![
-        case("empty program", family, 0, bench, EMPTY, &none, 0)?,
-        case(
-            "randomised destination",
-            family,
-            0,
-            bench,
-            RANDOMIZE,
-            &none,
-            u32::MAX >> 8,
-        )?,
-        case("miss, no rules", family, 0, faultctl, egress, &none, 0)?,
+        floor("empty program", family, bench, None)?,
+        floor(RANDOM_FLOOR, family, bench, Some(all))?,
+        case("miss, no rules", family, 0, &none, MISS)?,
     ];
     for (entry, kind) in [(Entry::Host, "hosts"), (Entry::Prefix, "prefixes")] {
         for n in ENTRIES {
+            let name = |what| format!("{what}, {kind}");
             let mut set = table(family, entry, n);
-            let mut add = |what: &str, object, program, set: &RuleSet, mask| {
-                let name = format!("{what}, {kind}");
-                cases.push(case(&name, family, n, object, program, set, mask)?);
-                Ok::<_, anyhow::Error>(())
-            };
-            add("hit, one destination", faultctl, egress, &set, 0)?;
+            cases.push(case(&name("miss"), family, n, &set, MISS)?);
+            cases.push(case(&name("hit, one destination"), family, n, &set, HIT)?);
             // A prefix holds two addresses.
-            let mask = if entry == Entry::Host {
-                n - 1
-            } else {
-                2 * n - 1
-            };
-            add("hit, random destinations", bench, RANDOM, &set, mask)?;
+            let mask = if entry == Entry::Host { n } else { 2 * n } - 1;
+            let random = case(&name("hit, random destinations"), family, n, &set, HIT)?;
+            cases.push(random.behind_random(bench, mask)?);
             set.rules[0].rule.probability = probability::ONE;
-            add("lost, one destination", faultctl, egress, &set, 0)?;
-            add("miss", faultctl, egress, &set, MISS)?;
+            cases.push(case(&name("lost, one destination"), family, n, &set, HIT)?);
         }
     }
     Ok(cases)
 }
 
-/// In place of a mask: the destination is one that no table holds.
-const MISS: u32 = u32::MAX;
+/// Whether the destination is one that no table holds.
+const MISS: bool = true;
+const HIT: bool = false;
 
-fn case(
-    name: &str,
-    family: Family,
-    entries: u32,
-    object: Object<'_>,
-    program: &'static str,
-    set: &RuleSet,
-    mask: u32,
-) -> Result<Case> {
-    let mut loaded = Loaded::new(object, LinkLayer::Ethernet, Capacity::of(set)?)?;
-    let found: &mut SchedClassifier = loaded
-        .ebpf
-        .program_mut(program)
-        .with_context(|| format!("no program {program}"))?
-        .try_into()?;
-    found.load()?;
+/// faultctl's egress program over a table.
+fn case(name: &str, family: Family, entries: u32, set: &RuleSet, miss: bool) -> Result<Case> {
+    let mut loaded = Loaded::new(Object::embedded()?, LinkLayer::Ethernet, Capacity::of(set)?)?;
+    attach::load(&mut loaded, &[Direction::Egress])?;
     loaded.replace(set, u64::MAX)?;
-    if let Some(map) = loaded.ebpf.map_mut("RANDOM_MASK") {
-        Array::<_, u32>::try_from(map)?.set(0, mask, 0)?;
-    }
     Ok(Case {
         name: name.into(),
         family,
         entries,
-        loaded,
-        program,
-        frame: frame(family, mask == MISS),
+        loaded: Some(loaded),
+        bench: None,
+        program: attach::program_name(Direction::Egress),
+        frame: frame(family, miss),
         nanos: Vec::new(),
     })
+}
+
+/// The empty program, alone or behind the one that draws the destination.
+fn floor(name: &str, family: Family, bench: &[u8], mask: Option<u32>) -> Result<Case> {
+    let mut ebpf = Ebpf::load(bench)?;
+    load(&mut ebpf, EMPTY)?;
+    if let Some(mask) = mask {
+        let next = load(&mut ebpf, EMPTY)?;
+        chain(&mut ebpf, &next, mask)?;
+    }
+    Ok(Case {
+        name: name.into(),
+        family,
+        entries: 0,
+        loaded: None,
+        bench: Some(ebpf),
+        program: if mask.is_some() { RANDOM } else { EMPTY },
+        frame: frame(family, HIT),
+        nanos: Vec::new(),
+    })
+}
+
+impl Case {
+    /// The same with a destination drawn for each packet.
+    fn behind_random(mut self, bench: &[u8], mask: u32) -> Result<Self> {
+        let mut ebpf = Ebpf::load(bench)?;
+        let next = self.program()?.fd()?.try_clone()?;
+        chain(&mut ebpf, &next, mask)?;
+        self.bench = Some(ebpf);
+        self.program = RANDOM;
+        Ok(self)
+    }
+}
+
+fn load(ebpf: &mut Ebpf, name: &str) -> Result<ProgramFd> {
+    let program = ebpf.program_mut(name).context("no such program")?;
+    let program: &mut SchedClassifier = program.try_into()?;
+    if program.fd().is_err() {
+        program.load()?;
+    }
+    Ok(program.fd()?.try_clone()?)
+}
+
+/// Has the random program hand on to another.
+fn chain(ebpf: &mut Ebpf, next: &ProgramFd, mask: u32) -> Result<()> {
+    load(ebpf, RANDOM)?;
+    let map = ebpf.map_mut("RANDOM_MASK").context("no such map")?;
+    Array::<_, u32>::try_from(map)?.set(0, mask, 0)?;
+    // Kept: an array of programs is emptied when user space lets go of it.
+    let map = ebpf.map_mut("NEXT").context("no such map")?;
+    ProgramArray::try_from(map)?.set(0, next, 0)?;
+    Ok(())
 }
 
 /// So many hosts, or prefixes of two addresses each, one after the other.
@@ -267,7 +301,7 @@ fn best(cases: &[Case], family: Family, name: &str, entries: u32) -> Result<f64>
 /// destination random.
 fn own(cases: &[Case], case: &Case) -> f64 {
     let base = if case.program == RANDOM {
-        "randomised destination"
+        RANDOM_FLOOR
     } else {
         "empty program"
     };
