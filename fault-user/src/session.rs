@@ -88,10 +88,12 @@ impl Session {
         };
         // Who doesn't read this won't read the rest: the first look ends the run.
         let _ = reporter.event(&started(request, &faults, seed));
-        if signals::pending() {
-            return Err(KernelError::Interrupted.into());
-        }
-        let child = start_child(request)?;
+        // Whoever has read it may have ended the fault by now.
+        let child = if signals::pending() {
+            None
+        } else {
+            start_child(request)?
+        };
         // Links end by being closed; only filters have to be taken out.
         let by_filter = faults
             .active
