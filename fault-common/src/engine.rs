@@ -39,7 +39,8 @@ pub trait Tables {
 }
 
 /// How large the skb is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Size {
     /// Packets on the wire: more than one for a super-packet.
     pub packets: u32,
@@ -52,7 +53,9 @@ pub struct Size {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Passage {
     /// What it is.
-    pub flow: Flow,
+    flow: Flow,
+    /// How large it is.
+    size: Size,
     /// [`Verdict::mark`] so far.
     mark: u32,
     /// [`Verdict::mark_mask`] so far.
@@ -122,7 +125,7 @@ pub fn run<T: Tables, P: Packet>(
     let Some(target) = tables.target(target) else {
         return Verdict::PASS;
     };
-    let mut passage = Passage::new(flow);
+    let mut passage = Passage::new(flow, size);
     let Some(passage) = tables.detached(&mut passage) else {
         return Verdict::PASS;
     };
@@ -150,7 +153,7 @@ pub fn run<T: Tables, P: Packet>(
         if rule.correlation != 0 {
             tables.set_lost(slot, decision == Decision::Drop);
         }
-        tables.count(slot, size, decision);
+        tables.count(slot, passage.size, decision);
         match decision {
             Decision::Pass => {}
             Decision::Drop => return Verdict::DROP,
@@ -181,9 +184,10 @@ fn look_up<T: Tables>(tables: &T, set: u32, config: &Config, flow: &Flow) -> u32
 
 impl Passage {
     #[inline(always)]
-    const fn new(flow: Flow) -> Self {
+    const fn new(flow: Flow, size: Size) -> Self {
         Self {
             flow,
+            size,
             mark: 0,
             mark_mask: 0,
             dscp: Rule::NO_DSCP,
