@@ -33,10 +33,19 @@ impl<'a> Skb<'a> {
     /// Its packets on the wire and its bytes.
     #[inline(always)]
     pub fn size(&self) -> Size {
-        // SAFETY: the kernel hands a valid context; both fields may be read on tc.
-        let (segments, bytes) = unsafe { ((*self.raw()).gso_segs, (*self.raw()).len) };
+        // SAFETY: the kernel hands a valid context; all three may be read on tc.
+        let (segments, size, bytes) = unsafe {
+            let raw = self.raw();
+            ((*raw).gso_segs, (*raw).gso_size, (*raw).len)
+        };
+        // Super-packets from a guest or a tap come without a count.
+        let packets = if segments == 0 && size != 0 {
+            bytes.div_ceil(size)
+        } else {
+            segments
+        };
         Size {
-            packets: if segments > 1 { segments } else { 1 },
+            packets: packets.max(1),
             bytes,
         }
     }

@@ -17,7 +17,7 @@ use crate::{
     maps::{Capacity, Loaded, wait_for_readers},
     namespace::Namespace,
     object::Object,
-    process,
+    process, signals,
     snapshot::{RuleCount, Snapshot},
     spec::{FaultSpec, RuleSet, compile},
 };
@@ -96,7 +96,10 @@ impl Faults {
                     .is_some_and(|held| !held.is_there())
             })
             .map(|active| {
-                active.attachment = None;
+                // One direction may be left.
+                if let Some(held) = active.attachment.take() {
+                    let _ = held.detach();
+                }
                 active.interface.name.clone()
             })
             .collect()
@@ -150,6 +153,8 @@ fn begin(plan: &Plan<'_>, object: Object<'_>, netns_inode: u64) -> Result<Faults
         let rules = compile(plan.spec, seed)?;
         let mut loaded = Loaded::new(object, interface.link, Capacity::of(&rules)?)?;
         attach::load(&mut loaded, directions)?;
+        // Without force until it is attached.
+        loaded.replace(&rules, 0)?;
         active.push(Active {
             interface,
             rules,
@@ -176,6 +181,9 @@ fn begin(plan: &Plan<'_>, object: Object<'_>, netns_inode: u64) -> Result<Faults
 
 impl Faults {
     fn attach(&mut self, n: usize, plan: &Plan<'_>, netns_inode: u64) -> Result<(), KernelError> {
+        if signals::pending() {
+            return Err(KernelError::Interrupted);
+        }
         let (since_ns, until_ns) = (self.since_ns, self.until_ns);
         let Active {
             interface,
@@ -187,7 +195,9 @@ impl Faults {
         } = &mut self.active[n];
         let deadline_ns = lease::first_deadline(until_ns);
         self.deadline_ns = self.deadline_ns.min(deadline_ns);
-        loaded.replace(rules, deadline_ns)?;
+        for id in (loaded.first_rule()..).take(rules.rules.len()) {
+            loaded.tables.set_deadline(id, deadline_ns)?;
+        }
         let owner = Owner {
             abi: ABI,
             since_ns,

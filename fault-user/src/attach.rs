@@ -139,9 +139,10 @@ fn attach_clsact(
         Vec::new()
     };
     clsact::remove_leftovers(iface.index, |program| inventory::leftover(&ours, program))?;
+    let added_now = clsact::ensure(iface.index, &iface.name)?;
     let there = clsact::filters(iface.index)?;
     // The last faultctl to leave removes a qdisc that any faultctl added.
-    let added = clsact::ensure(&iface.name)?
+    let added = added_now
         || there.iter().any(|filter| {
             filter
                 .program
@@ -227,10 +228,15 @@ fn remove(ifindex: u32, filters: &[Filter], added: bool) -> Result<(), KernelErr
         return Ok(());
     };
     let there = clsact::filters(ifindex)?;
-    for filter in filters.iter().filter(|filter| there.contains(filter)) {
+    let ours: Vec<_> = filters
+        .iter()
+        .filter(|filter| there.contains(filter))
+        .collect();
+    for filter in &ours {
         filter.remove(&name)?;
     }
-    if added {
+    // Without any of ours there, the qdisc may be somebody else's too.
+    if added && (filters.is_empty() || !ours.is_empty()) {
         clsact::remove_if_empty(ifindex)?;
     }
     Ok(())

@@ -1,14 +1,36 @@
 //! `CLOCK_BOOTTIME`, the clock of deadlines: it goes on while the machine sleeps.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    fs,
+    sync::LazyLock,
+    time::{Duration, SystemTime},
+};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Now, in nanoseconds since boot.
+/// Now, in nanoseconds since boot, as BPF programs see it: without the offset of a
+/// time namespace (`time_namespaces(7)`).
 pub fn boot_ns() -> u64 {
+    static OFFSET: LazyLock<i128> = LazyLock::new(|| {
+        fs::read_to_string("/proc/self/timens_offsets")
+            .ok()
+            .and_then(|text| offset(&text))
+            .unwrap_or(0)
+    });
     let now = clock_gettime(ClockId::Boottime);
-    let nanos = i128::from(now.tv_sec) * 1_000_000_000 + i128::from(now.tv_nsec);
+    let nanos = i128::from(now.tv_sec) * SECOND + i128::from(now.tv_nsec) - *OFFSET;
     u64::try_from(nanos).expect("a machine runs for less than 584 years")
+}
+
+const SECOND: i128 = 1_000_000_000;
+
+/// The line `boottime SECONDS NANOSECONDS`.
+fn offset(text: &str) -> Option<i128> {
+    let line = text.lines().find(|line| line.starts_with("boottime"))?;
+    let mut numbers = line.split_whitespace().skip(1);
+    let seconds: i128 = numbers.next()?.parse().ok()?;
+    let nanos: i128 = numbers.next()?.parse().ok()?;
+    Some(seconds * SECOND + nanos)
 }
 
 /// A span in nanoseconds; one of over 584 years is as good as forever.
@@ -23,5 +45,17 @@ pub fn wall(boot: u64) -> SystemTime {
         SystemTime::now() + Duration::from_nanos(boot - now)
     } else {
         SystemTime::now() - Duration::from_nanos(now - boot)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offset_of_a_time_namespace_is_read() {
+        let text = "monotonic           0         0\nboottime         3600         5\n";
+        assert_eq!(offset(text), Some(3_600_000_000_005));
+        assert_eq!(offset(""), None);
     }
 }

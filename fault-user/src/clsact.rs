@@ -152,11 +152,15 @@ pub fn attach_type(direction: Direction) -> TcAttachType {
     }
 }
 
-/// Makes sure that the qdisc is there; says whether it was added now.
-pub fn ensure(iface: &str) -> Result<bool, KernelError> {
+/// Makes sure that the qdisc is there; says whether it was added now. An `ingress`
+/// qdisc has the same place, but no egress.
+pub fn ensure(ifindex: u32, iface: &str) -> Result<bool, KernelError> {
     match qdisc_add_clsact(iface) {
         Ok(()) => Ok(true),
-        Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(libc::EEXIST) => {
+        Err(TcError::NetlinkError(error))
+            if error.raw_os_error() == Some(libc::EEXIST)
+                && kind(ifindex)?.as_deref() == Some(KIND) =>
+        {
             Ok(false)
         }
         Err(error) => Err(KernelError::Clsact {
@@ -166,20 +170,44 @@ pub fn ensure(iface: &str) -> Result<bool, KernelError> {
     }
 }
 
-/// Removes the qdisc if no filter is left on it. The lock must be held.
+/// The kind of the qdisc in clsact's place.
+fn kind(ifindex: u32) -> Result<Option<String>, KernelError> {
+    let qdiscs: Vec<TcMessage> = netlink::with(|handle| async move {
+        let request = handle.qdisc().get().index(ifindex.cast_signed());
+        request.execute().try_collect().await
+    })?;
+    let here = |message: &&TcMessage| {
+        message.header.index == ifindex.cast_signed() && u32::from(message.header.parent) == CLSACT
+    };
+    let attributes = qdiscs.iter().find(here).map(|message| &message.attributes);
+    Ok(attributes
+        .into_iter()
+        .flatten()
+        .find_map(|attribute| match attribute {
+            TcAttribute::Kind(kind) => Some(kind.clone()),
+            _ => None,
+        }))
+}
+
+/// Removes the qdisc if no filter is left on it. The lock must be held; a filter that
+/// somebody else adds between the look and the removal goes with it, as the kernel
+/// has no removal that looks first.
 pub fn remove_if_empty(ifindex: u32) -> Result<(), KernelError> {
     if !filters(ifindex)?.is_empty() {
         return Ok(());
     }
     netlink::with(|handle| async move {
         let mut request = handle.qdisc().del(ifindex.cast_signed());
-        let header = &mut request.message_mut().header;
-        header.parent = CLSACT.into();
-        header.handle = 0xffff_0000.into();
+        let message = request.message_mut();
+        message.header.parent = CLSACT.into();
+        message.header.handle = 0xffff_0000.into();
+        // The kernel then refuses if another kind is there by now.
+        message.attributes.push(TcAttribute::Kind(KIND.into()));
         request.execute().await
     })
 }
 
+const KIND: &str = "clsact";
 /// `TC_H_CLSACT` of `linux/pkt_sched.h`.
 const CLSACT: u32 = 0xffff_fff1;
 

@@ -2,9 +2,10 @@
 //! file can be stale, lost or out of sight.
 
 use aya::programs::{ProgramInfo, loaded_programs};
+use aya_obj::generated::bpf_prog_type;
 use fault_common::layout::{ABI, Direction, Owner};
 
-use crate::{attach::program_name, error::KernelError, maps::Tables, process::Process};
+use crate::{attach::program_name, clock, error::KernelError, maps::Tables, process::Process};
 
 /// A program of ours in the kernel.
 pub struct Found {
@@ -28,6 +29,17 @@ impl Fault {
     /// The process that keeps it, if that still lives.
     pub fn process(&self) -> Option<Process> {
         Process::find(self.owner.pid, self.owner.start_ticks)
+    }
+
+    /// Whether its rules still touch packets.
+    pub fn in_force(&self) -> Result<bool, KernelError> {
+        let now = clock::boot_ns();
+        for (id, _) in self.tables.rules()? {
+            if self.tables.deadline(id)? > now {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Name of its interface when it began.
@@ -95,6 +107,10 @@ pub fn scan() -> Result<Vec<Found>, KernelError> {
 
 /// The kernel cuts names to 15 bytes.
 fn direction_of(program: &ProgramInfo) -> Option<Direction> {
+    // A name alone anybody may give, where unprivileged programs are allowed.
+    if program.program_type() != bpf_prog_type::BPF_PROG_TYPE_SCHED_CLS {
+        return None;
+    }
     Direction::ALL.into_iter().find(|direction| {
         let name = program_name(*direction).as_bytes();
         program.name() == &name[..name.len().min(15)]
@@ -122,10 +138,12 @@ pub struct Leftover {
     pub added_clsact: bool,
 }
 
-/// Whether a program is ours and its process is gone.
+/// Whether a program is ours and its process is gone. A process that is not to be
+/// seen, as from another pid namespace, shows itself by what is in force.
 pub fn leftover(found: &[Found], program: u32) -> Option<Leftover> {
     let fault = of_program(found, program)?;
-    fault.process().is_none().then_some(Leftover {
+    let gone = fault.process().is_none() && !fault.in_force().unwrap_or(true);
+    gone.then_some(Leftover {
         added_clsact: fault.owner.added_clsact != 0,
     })
 }

@@ -14,6 +14,7 @@ use crate::{
     clock::{boot_ns, nanos},
     error::KernelError,
     maps::Deadlines,
+    signals,
 };
 
 /// How long a fault outlives a process that can no longer keep it.
@@ -105,7 +106,9 @@ impl Shared {
 fn keep(shared: &Shared, terms: &mut [Terms], deadline_ns: u64, end_ns: Option<u64>) {
     let mut last = deadline_ns;
     let mut state = shared.lock();
-    while !state.stop {
+    // A signal ends the force of the rules even while the main thread is stuck, as in
+    // a write that nobody reads.
+    while !state.stop && !signals::pending() {
         let now = boot_ns();
         if now > last && end_ns.is_none_or(|end| last < end) {
             let until = end_ns.map_or(now, |end| now.min(end));

@@ -11,6 +11,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use crate::{
     Error, clear::Cleared, doctor::Finding, selftest::Check, snapshot::Snapshot, status::Status,
 };
@@ -83,6 +85,8 @@ pub struct Reporter {
     terminal: Option<usize>,
     /// Whether the last line is the live one.
     live: bool,
+    /// Whether stdout is a command's.
+    beside_command: bool,
 }
 
 impl Reporter {
@@ -94,6 +98,7 @@ impl Reporter {
             terminal: stdout.is_terminal().then(width),
             out: Box::new(stdout),
             live: false,
+            beside_command: false,
         }
     }
 
@@ -108,7 +113,21 @@ impl Reporter {
             terminal: None,
             out: Box::new(io::stderr()),
             live: false,
+            beside_command: true,
         }
+    }
+
+    /// Whether whoever read is gone, as far as a pipe tells.
+    pub fn is_closed(&self) -> bool {
+        let stdout = io::stdout();
+        let mut fds = [PollFd::new(&stdout, PollFlags::empty())];
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        !self.beside_command
+            && poll(&mut fds, Some(&now)).is_ok()
+            && fds[0].revents().contains(PollFlags::ERR)
     }
 
     /// Tells an event. An error means that nobody reads any more.

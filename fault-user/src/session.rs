@@ -27,7 +27,7 @@ use crate::{
     namespace::Namespace,
     privilege,
     report::{Event, Reporter, Started, StartedRule, Stopped},
-    signals::{Caught, Ended},
+    signals::{self, Caught, Ended},
     snapshot::Snapshot,
 };
 
@@ -88,6 +88,9 @@ impl Session {
         };
         // Who doesn't read this won't read the rest: the first look ends the run.
         let _ = reporter.event(&started(request, &faults, seed));
+        if signals::pending() {
+            return Err(KernelError::Interrupted.into());
+        }
         let child = start_child(request)?;
         // Links end by being closed; only filters have to be taken out.
         let by_filter = faults
@@ -122,18 +125,21 @@ impl Session {
         if let Some(served) = served {
             served.abort();
         }
-        let summary = lock(&self.live).end(end.reason())?;
-        // Whoever read may be gone: that is said when the child is done, too.
-        let told = self.reporter.event(&Event::Stopped(summary));
+        let summary = lock(&self.live).end(end.reason());
+        // What went wrong, and that nobody reads any more, is said when the child is
+        // done, too.
+        let told = match &summary {
+            Ok(summary) => self.reporter.event(&Event::Stopped(summary.clone())),
+            Err(_) => Ok(()),
+        };
         if let End::Signal(signal) = &end {
             self.forward(*signal);
         }
-        let code = match (self.child.take(), &end) {
-            (_, End::Child(status)) => exit_code(*status),
-            // The fault is over, the child's work need not be.
-            (Some(child), _) => exit_code(wait_for(&mut Some(child)).await?),
-            (None, _) => 0,
+        let code = match &end {
+            End::Child(status) => exit_code(*status),
+            _ => self.outlive().await?,
         };
+        summary?;
         match end {
             End::InterfaceGone(name) => Err(KernelError::InterfaceGone { name }.into()),
             End::OutputClosed => Err(Error::OutputClosed),
@@ -183,6 +189,9 @@ impl Session {
     }
 
     fn look(&mut self) -> Option<End> {
+        if self.reporter.is_closed() {
+            return Some(End::OutputClosed);
+        }
         let (lost, any_left) = {
             let mut live = lock(&self.live);
             (live.faults.lost(), live.faults.any_left())
@@ -197,6 +206,19 @@ impl Session {
             }
         }
         None
+    }
+
+    /// The fault is over, the child's work need not be: it still gets the signals.
+    async fn outlive(&mut self) -> Result<i32, Error> {
+        if self.child.is_none() {
+            return Ok(0);
+        }
+        loop {
+            tokio::select! {
+                status = wait_for(&mut self.child) => return Ok(exit_code(status?)),
+                Some(signal) = self.signals.recv() => self.forward(signal),
+            }
+        }
     }
 
     /// Passes a signal on, unless the terminal has given it to the child already.

@@ -1,7 +1,6 @@
 //! Signals: the first ends the fault, the second the process, whatever it is doing.
 
 use std::{
-    process,
     sync::{
         Arc, LazyLock,
         atomic::{AtomicBool, Ordering},
@@ -43,10 +42,13 @@ pub struct Ended {
 pub struct Caught(SignalsInfo<WithOrigin>);
 
 impl Caught {
-    /// From now on, the signals that would end the process don't.
+    /// From now on, the first signal does not end the process. The second does, on the
+    /// spot, with the code that a shell gives to a process that a signal ended.
     pub fn new() -> Result<Self, KernelError> {
         let caught = || {
             for signal in ENDS {
+                // In this order: the second signal finds the flag that the first one set.
+                flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&PENDING))?;
                 flag::register(signal, Arc::clone(&PENDING))?;
             }
             SignalsInfo::new(ENDS).map(Self)
@@ -54,24 +56,21 @@ impl Caught {
         caught().map_err(KernelError::system("catch signals"))
     }
 
-    /// Delivers the first; the second ends the process on the spot, with the code
-    /// that a shell gives to a process that a signal ended.
+    /// Delivers them.
     pub fn deliver(self) -> Result<UnboundedReceiver<Ended>, KernelError> {
         let (sender, receiver) = mpsc::unbounded_channel();
         let Self(mut signals) = self;
         thread::Builder::new()
             .name("signals".into())
             .spawn(move || {
-                let mut again = false;
                 for origin in signals.forever() {
                     let ended = Ended {
                         number: origin.signal,
                         from_terminal: matches!(origin.cause, Cause::Kernel),
                     };
-                    if again || sender.send(ended).is_err() {
-                        process::exit(128 + ended.number);
+                    if sender.send(ended).is_err() {
+                        return;
                     }
-                    again = true;
                 }
             })
             .map_err(KernelError::system("start a thread"))?;

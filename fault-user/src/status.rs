@@ -101,11 +101,6 @@ pub fn status() -> Result<Status, KernelError> {
 
 fn of(fault: &Fault, own: u64) -> Result<FaultStatus, KernelError> {
     let owner = &fault.owner;
-    let now = clock::boot_ns();
-    let mut in_force = false;
-    for (id, _) in fault.tables.rules()? {
-        in_force |= fault.tables.deadline(id)? > now;
-    }
     Ok(FaultStatus {
         iface: fault.iface(),
         netns: owner.netns_inode,
@@ -117,7 +112,7 @@ fn of(fault: &Fault, own: u64) -> Result<FaultStatus, KernelError> {
         since_ns: owner.since_ns,
         since: clock::wall(owner.since_ns),
         until: (owner.until_ns != 0).then(|| clock::wall(owner.until_ns)),
-        in_force,
+        in_force: fault.in_force()?,
         counts: Vec::new(),
     })
 }

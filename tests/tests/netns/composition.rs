@@ -3,6 +3,7 @@
 use fault_tests::{
     Family, Faultctl, Lab, Side,
     binomial::assert_rate,
+    faultctl::{run, words},
     foreign::Counting,
     programs, udp,
     wait::{SOON, until},
@@ -146,4 +147,46 @@ fn mirrored(lab: &Lab, direction: &str) -> u64 {
         .find(|pair| pair[1] == "pkt")
         .and_then(|pair| pair[0].parse().ok())
         .unwrap_or_else(|| panic!("{text}"))
+}
+
+#[test]
+fn ingress_qdisc_is_not_taken_for_clsact() {
+    let lab = Lab::new();
+    lab.near.tc("qdisc add dev eth0 ingress");
+    let before = programs::hooks(&lab);
+    let output = run(
+        &lab.near,
+        &words("loss 100 --iface eth0 --attach clsact --for 10s"),
+    );
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("`ingress` qdisc"), "{stderr}");
+    assert_eq!(programs::hooks(&lab), before);
+}
+
+#[test]
+fn qdisc_that_took_the_place_of_ours_stays() {
+    let lab = Lab::new();
+    let faultctl = Faultctl::start(&lab.near, "loss 100 --iface eth0 --attach clsact");
+    lab.near.tc("qdisc del dev eth0 clsact");
+    lab.near.tc("qdisc add dev eth0 ingress");
+    let foreign = programs::hooks(&lab);
+    let ended = faultctl.ended();
+    assert_eq!(ended.code, 1);
+    assert_eq!(ended.stopped()["reason"], "interface gone");
+    assert_eq!(programs::hooks(&lab), foreign);
+}
+
+#[test]
+fn filter_that_somebody_removed_takes_the_other_direction_along() {
+    let lab = Lab::new();
+    let before = programs::hooks(&lab);
+    let faultctl = Faultctl::start(
+        &lab.near,
+        "loss 100 --iface eth0 --direction both --attach clsact",
+    );
+    lab.near.tc("filter del dev eth0 ingress");
+    assert_eq!(faultctl.ended().code, 1);
+    assert_eq!(programs::hooks(&lab), before);
+    assert_eq!(udp::flow(&lab, Family::V4, Side::Near, 20).lost(), 0);
 }
