@@ -1,5 +1,7 @@
 //! From a frame to a verdict, over tables that the caller holds.
 
+use bytemuck::{Pod, Zeroable};
+
 use crate::{
     decide::{Decision, Turn, decide, matches},
     layout::{Config, Direction, Key, RULES_PER_TARGET, Rule, Target},
@@ -20,9 +22,9 @@ pub trait Tables {
     fn target(&self, id: u32) -> Option<&Target>;
     /// A rule.
     fn rule(&self, id: u32) -> Option<&Rule>;
-    /// The same flow, with nothing known of how it came about: the kernel's verifier
-    /// would otherwise walk the rules once for each way through the parser.
-    fn detached(&self, flow: Flow) -> Flow;
+    /// The same passage, in memory of which nothing is known: the kernel's verifier
+    /// would otherwise walk the rules once for each way to get there.
+    fn detached<'a>(&'a self, passage: &'a mut Passage) -> Option<&'a mut Passage>;
     /// Whether the rule's deadline is still to come.
     fn in_force(&self, rule: u32) -> bool;
     /// Takes the next number of the slot's sequence, and says whether the slot's
@@ -37,12 +39,29 @@ pub trait Tables {
 }
 
 /// How large the skb is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Size {
     /// Packets on the wire: more than one for a super-packet.
     pub packets: u32,
     /// Bytes of the frame.
     pub bytes: u32,
+}
+
+/// A packet on its way through the rules.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Passage {
+    /// What it is.
+    flow: Flow,
+    /// How large it is.
+    size: Size,
+    /// [`Verdict::mark`] so far.
+    mark: u32,
+    /// [`Verdict::mark_mask`] so far.
+    mark_mask: u32,
+    /// [`Verdict::dscp`] so far.
+    dscp: u32,
 }
 
 /// What is to happen to a packet.
@@ -71,6 +90,11 @@ impl Verdict {
         dscp: Rule::NO_DSCP,
         network_offset: 0,
         ip: 0,
+    };
+    /// Lose it.
+    pub const DROP: Self = Self {
+        drop: true,
+        ..Self::PASS
     };
 }
 
@@ -101,11 +125,9 @@ pub fn run<T: Tables, P: Packet>(
     let Some(target) = tables.target(target) else {
         return Verdict::PASS;
     };
-    let flow = tables.detached(flow);
-    let mut verdict = Verdict {
-        network_offset: flow.network_offset,
-        ip: flow.flags & (Flow::IPV4 | Flow::IPV6),
-        ..Verdict::PASS
+    let mut passage = Passage::new(flow, size);
+    let Some(passage) = tables.detached(&mut passage) else {
+        return Verdict::PASS;
     };
     for i in 0..RULES_PER_TARGET {
         if i >= target.len as usize {
@@ -115,7 +137,7 @@ pub fn run<T: Tables, P: Packet>(
         let Some(rule) = tables.rule(id) else {
             break;
         };
-        if !matches(rule, &flow, direction) || !tables.in_force(id) {
+        if !matches(rule, &passage.flow, direction) || !tables.in_force(id) {
             continue;
         }
         let slot = direction.slot(id);
@@ -131,17 +153,14 @@ pub fn run<T: Tables, P: Packet>(
         if rule.correlation != 0 {
             tables.set_lost(slot, decision == Decision::Drop);
         }
-        tables.count(slot, size, decision);
+        tables.count(slot, passage.size, decision);
         match decision {
             Decision::Pass => {}
-            Decision::Drop => {
-                verdict.drop = true;
-                break;
-            }
-            Decision::Mark => verdict.mark(rule),
+            Decision::Drop => return Verdict::DROP,
+            Decision::Mark => passage.mark(rule),
         }
     }
-    verdict
+    passage.verdict()
 }
 
 #[inline(always)]
@@ -163,7 +182,18 @@ fn look_up<T: Tables>(tables: &T, set: u32, config: &Config, flow: &Flow) -> u32
     config.default_target
 }
 
-impl Verdict {
+impl Passage {
+    #[inline(always)]
+    const fn new(flow: Flow, size: Size) -> Self {
+        Self {
+            flow,
+            size,
+            mark: 0,
+            mark_mask: 0,
+            dscp: Rule::NO_DSCP,
+        }
+    }
+
     /// A later mark replaces the bits that it names.
     #[inline(always)]
     fn mark(&mut self, rule: &Rule) {
@@ -171,6 +201,19 @@ impl Verdict {
         self.mark_mask |= rule.mark_mask;
         if rule.dscp != Rule::NO_DSCP {
             self.dscp = rule.dscp;
+        }
+    }
+
+    /// What it comes to, where no rule lost the packet.
+    #[inline(always)]
+    fn verdict(&self) -> Verdict {
+        Verdict {
+            drop: false,
+            mark: self.mark,
+            mark_mask: self.mark_mask,
+            dscp: self.dscp,
+            network_offset: self.flow.network_offset,
+            ip: self.flow.flags & (Flow::IPV4 | Flow::IPV6),
         }
     }
 }

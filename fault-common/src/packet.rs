@@ -18,6 +18,8 @@ pub trait Packet {
     fn half(&self, offset: u32) -> Option<u16>;
     /// Four bytes.
     fn word(&self, offset: u32) -> Option<u32>;
+    /// A header at once.
+    fn words<const N: usize>(&self, offset: u32) -> Option<[u32; N]>;
 
     /// The same frame for reads at offsets that the frame itself decides about.
     ///
@@ -43,6 +45,12 @@ impl Packet for &[u8] {
     fn word(&self, offset: u32) -> Option<u32> {
         let bytes = self.get(offset as usize..)?.first_chunk()?;
         Some(u32::from_be_bytes(*bytes))
+    }
+
+    fn words<const N: usize>(&self, offset: u32) -> Option<[u32; N]> {
+        let bytes = self.get(offset as usize..)?.get(..4 * N)?;
+        let (words, _) = bytes.as_chunks();
+        Some(core::array::from_fn(|n| u32::from_be_bytes(words[n])))
     }
 
     type Wandering<'a>
@@ -262,17 +270,17 @@ impl Flow {
     #[inline(always)]
     fn read_ipv4<P: Packet>(&mut self, packet: &P, direction: Direction) -> Result<(), Reason> {
         let offset = self.network_offset;
-        let word = |n: u32| packet.word(offset + 4 * n).ok_or(Reason::Truncated);
-        let first = word(0)? >> 24;
-        let header_len = (first & 0x0f) * 4;
-        if first >> 4 != 4 || header_len < 20 {
+        let [first, second, third, source, destination] =
+            packet.words(offset).ok_or(Reason::Truncated)?;
+        let header_len = (first >> 24 & 0x0f) * 4;
+        if first >> 28 != 4 || header_len < 20 {
             return Err(Reason::Malformed);
         }
-        let fragment_offset = word(1)? & 0x1fff;
-        let protocol = (word(2)? >> 16) as u8;
+        let fragment_offset = second & 0x1fff;
+        let protocol = (third >> 16) as u8;
         self.set_ends(
-            Address::from_v4_word(word(3)?.to_be()),
-            Address::from_v4_word(word(4)?.to_be()),
+            Address::from_v4_word(source.to_be()),
+            Address::from_v4_word(destination.to_be()),
             direction,
         );
         self.flags = Self::IPV4;
@@ -286,33 +294,20 @@ impl Flow {
     #[inline(always)]
     fn read_ipv6<P: Packet>(&mut self, packet: &P, direction: Direction) -> Result<(), Reason> {
         let offset = self.network_offset;
-        let word = |n: u32| packet.word(offset + 4 * n).ok_or(Reason::Truncated);
-        if word(0)? >> 28 != 6 {
+        let [first, second, a, b, c, d, e, f, g, h] =
+            packet.words(offset).ok_or(Reason::Truncated)?;
+        if first >> 28 != 6 {
             return Err(Reason::Malformed);
         }
-        let next_and_hops = word(1)?;
-        let address = |n: u32| {
-            Ok(Address([
-                word(n)?.to_be(),
-                word(n + 1)?.to_be(),
-                word(n + 2)?.to_be(),
-                word(n + 3)?.to_be(),
-            ]))
-        };
-        self.set_ends(address(2)?, address(6)?, direction);
+        let address = |words: [u32; 4]| Address(words.map(u32::to_be));
+        self.set_ends(address([a, b, c, d]), address([e, f, g, h]), direction);
         self.flags = Self::IPV6;
-        let first = (next_and_hops >> 8) as u8;
-        let hop_limit = next_and_hops as u8;
-        if is_extension(first) {
-            self.skip_extensions(
-                &packet.wandering(),
-                first,
-                hop_limit,
-                offset + 40,
-                direction,
-            )
+        let next = (second >> 8) as u8;
+        let hop_limit = second as u8;
+        if is_extension(next) {
+            self.skip_extensions(&packet.wandering(), next, hop_limit, offset + 40, direction)
         } else {
-            self.read_upper(packet, first, hop_limit, offset + 40, direction)
+            self.read_upper(packet, next, hop_limit, offset + 40, direction)
         }
     }
 

@@ -10,11 +10,11 @@ use aya_ebpf::{
 };
 use fault_common::{
     decide::Decision,
-    engine::{Size, Tables},
+    engine::{Passage, Size, Tables},
     layout::{
         Config, Counters, Key, Owner, REASONS, RULES, Rule, SETS, SLOTS, State, TARGETS, Target,
     },
-    packet::{Flow, Reason},
+    packet::Reason,
 };
 
 /// The set in force.
@@ -43,9 +43,9 @@ static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(SLOTS, 0)
 /// Frames that could not be read in full, by [`Reason`].
 #[map]
 static REASON_COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(REASONS, 0);
-/// The flow on its way from the parser to the rules.
+/// The packet on its way through the rules.
 #[map]
-static FLOW: PerCpuArray<Flow> = PerCpuArray::with_max_entries(1, 0);
+static PASSAGE: PerCpuArray<Passage> = PerCpuArray::with_max_entries(1, 0);
 /// Not read here: tells any process who this program belongs to.
 #[map]
 static OWNER: Array<Owner> = Array::with_max_entries(1, 0);
@@ -93,15 +93,13 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn detached(&self, flow: Flow) -> Flow {
-        let Some(place) = FLOW.get_ptr_mut(0) else {
-            return flow;
-        };
-        // SAFETY: as in `count`. Volatile, so that it really goes through memory.
-        unsafe {
-            place.write_volatile(flow);
-            place.read_volatile()
-        }
+    fn detached<'a>(&'a self, passage: &'a mut Passage) -> Option<&'a mut Passage> {
+        // SAFETY: as in `count`, and there is one reference to it at a time.
+        let place = unsafe { &mut *PASSAGE.get_ptr_mut(0)? };
+        *place = *passage;
+        // SAFETY: does nothing; the compiler must forget what it just wrote.
+        unsafe { asm!("", options(nostack)) };
+        Some(place)
     }
 
     #[inline(always)]

@@ -111,7 +111,7 @@ impl<'a> Skb<'a> {
     /// In assembly, because the verifier follows pointers and the compiler sees
     /// numbers: it must not add them up in another order.
     #[inline(always)]
-    fn linear<const LEN: u64>(&self, offset: u32) -> Option<u64> {
+    fn linear(&self, offset: u32, len: u64) -> Option<u64> {
         if offset > FURTHEST {
             return None;
         }
@@ -130,25 +130,30 @@ impl<'a> Skb<'a> {
                 data_end = const offset_of!(__sk_buff, data_end),
             );
         }
-        (start + LEN <= end).then_some(start)
+        (start + len <= end).then_some(start)
     }
 }
 
 /// No header that is read starts further inside a frame.
 const FURTHEST: u32 = 0x3fff;
 
+/// A number at an address that `linear` gave.
 macro_rules! read {
+    ($type:ty, $load:literal, $start:expr) => {{
+        let value: u64;
+        // SAFETY: `linear` checked both ends. BPF loads need no alignment on
+        // the machines that this is built for.
+        unsafe {
+            asm!($load, value = out(reg) value, start = in(reg) $start);
+        }
+        <$type>::from_be(value as $type)
+    }};
+}
+
+macro_rules! read_or_load {
     ($self:ident, $offset:ident, $type:ty, $load:literal) => {{
-        match $self.linear::<{ size_of::<$type>() as u64 }>($offset) {
-            Some(start) => {
-                let value: u64;
-                // SAFETY: `linear` checked both ends. BPF loads need no alignment on
-                // the machines that this is built for.
-                unsafe {
-                    asm!($load, value = out(reg) value, start = in(reg) start);
-                }
-                Some(<$type>::from_be(value as $type))
-            }
+        match $self.linear($offset, size_of::<$type>() as u64) {
+            Some(start) => Some(read!($type, $load, start)),
             None => load::<$type>($self.raw(), $offset).map(|value| value as $type),
         }
     }};
@@ -157,17 +162,29 @@ macro_rules! read {
 impl Packet for Skb<'_> {
     #[inline(always)]
     fn byte(&self, offset: u32) -> Option<u8> {
-        read!(self, offset, u8, "{value} = *(u8 *)({start} + 0)")
+        read_or_load!(self, offset, u8, "{value} = *(u8 *)({start} + 0)")
     }
 
     #[inline(always)]
     fn half(&self, offset: u32) -> Option<u16> {
-        read!(self, offset, u16, "{value} = *(u16 *)({start} + 0)")
+        read_or_load!(self, offset, u16, "{value} = *(u16 *)({start} + 0)")
     }
 
     #[inline(always)]
     fn word(&self, offset: u32) -> Option<u32> {
-        read!(self, offset, u32, "{value} = *(u32 *)({start} + 0)")
+        read_or_load!(self, offset, u32, "{value} = *(u32 *)({start} + 0)")
+    }
+
+    #[inline(always)]
+    fn words<const N: usize>(&self, offset: u32) -> Option<[u32; N]> {
+        let Some(start) = self.linear(offset, 4 * N as u64) else {
+            return load_words(self.raw(), offset);
+        };
+        let mut words = [0; N];
+        for (n, word) in (0..).zip(&mut words) {
+            *word = read!(u32, "{value} = *(u32 *)({start} + 0)", start + 4 * n);
+        }
+        Some(words)
     }
 
     type Wandering<'a>
@@ -200,6 +217,11 @@ impl Packet for Wandering {
         load::<u32>(self.0, offset)
     }
 
+    #[inline(always)]
+    fn words<const N: usize>(&self, offset: u32) -> Option<[u32; N]> {
+        load_words(self.0, offset)
+    }
+
     type Wandering<'a> = Self;
 
     #[inline(always)]
@@ -215,6 +237,16 @@ fn load<T>(skb: *mut __sk_buff, offset: u32) -> Option<u32> {
     let len = size_of::<T>() as u32;
     let loaded = load_bytes(skb, offset, len);
     (loaded >= 0).then_some(loaded as u32 >> (32 - 8 * len))
+}
+
+/// The same for several words.
+#[inline(always)]
+fn load_words<const N: usize>(skb: *mut __sk_buff, offset: u32) -> Option<[u32; N]> {
+    let mut words = [0_u32; N];
+    let to = (&raw mut words).cast();
+    // SAFETY: the buffer is that long.
+    let result = unsafe { bpf_skb_load_bytes(skb.cast(), offset, to, 4 * N as u32) };
+    (result >= 0).then(|| words.map(u32::from_be))
 }
 
 /// A function of its own for its stack: up to four bytes as the upper part of a

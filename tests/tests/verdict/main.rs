@@ -6,3 +6,4 @@ mod generate;
 mod model;
 mod random_frames;
 mod replace;
+mod verifier;

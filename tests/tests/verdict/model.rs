@@ -8,9 +8,9 @@ use std::cell::RefCell;
 use fault_common::{
     address::Network,
     decide::Decision,
-    engine::{Size, Tables, Verdict, run},
+    engine::{Passage, Size, Tables, Verdict, run},
     layout::{Config, Counters, Direction, Key, RULES_PER_TARGET, Rule, SLOTS, State, Target},
-    packet::{Flow, LinkLayer, Reason},
+    packet::{LinkLayer, Reason},
 };
 use fault_user::spec::RuleSet;
 
@@ -104,8 +104,8 @@ impl Tables for Model {
         self.rules.get(id as usize)
     }
 
-    fn detached(&self, flow: Flow) -> Flow {
-        flow
+    fn detached<'a>(&'a self, passage: &'a mut Passage) -> Option<&'a mut Passage> {
+        Some(passage)
     }
 
     fn in_force(&self, rule: u32) -> bool {
