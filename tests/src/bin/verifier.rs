@@ -61,10 +61,10 @@ fn main() -> Result<ExitCode> {
     for (program, cost) in &now {
         let limit = before
             .get(program)
-            .map_or(0, |cost| cost.verified_insns / 10 * 11);
+            .map_or(0, |cost| cost.verified_insns / 4 * 5);
         if cost.verified_insns > limit {
             println!(
-                "{program}: {} instructions, more than 10 % above what is stored; make it \
+                "{program}: {} instructions, more than a quarter above what is stored; make it \
                  simpler, or store it with `cargo xtask verifier --store`",
                 cost.verified_insns
             );
