@@ -12,7 +12,8 @@ use fault_common::{
     decide::Decision,
     engine::{Passage, Size, Tables},
     layout::{
-        Config, Counters, Key, Owner, REASONS, RULES, Rule, SETS, SLOTS, State, TARGETS, Target,
+        Config, Connection, Counters, Key, Owner, REASONS, RULES, Rule, SETS, SLOTS, SPARED, State,
+        TARGETS, Target,
     },
     packet::Reason,
 };
@@ -28,6 +29,9 @@ static HOSTS: HashMap<Key, u32> = HashMap::with_max_entries(1, 0);
 /// Sized by user space.
 #[map]
 static PREFIXES: LpmTrie<Key, u32> = LpmTrie::with_max_entries(1, BPF_F_NO_PREALLOC);
+/// Each connection as either end sees it.
+#[map]
+static SPARED_LIST: HashMap<Connection, u32> = HashMap::with_max_entries(2 * SPARED, 0);
 #[map]
 static TARGET_LIST: Array<Target> = Array::with_max_entries(TARGETS, 0);
 #[map]
@@ -80,6 +84,11 @@ impl Tables for Maps {
         PREFIXES
             .get(lpm_trie::Key::new(Key::SET_BITS + 128, *key))
             .copied()
+    }
+
+    #[inline(always)]
+    fn spared(&self, connection: &Connection) -> bool {
+        SPARED_LIST.get_ptr(connection).is_some()
     }
 
     #[inline(always)]

@@ -10,6 +10,7 @@ use fault_common::{
 use crate::{
     attach::{self, Attachment},
     clock::{boot_ns, nanos},
+    control_path::Connection,
     error::{Error, KernelError},
     inject::AttachMode,
     interface::Interface,
@@ -44,6 +45,8 @@ pub struct Faults {
     pub until_ns: Option<u64>,
     /// The first deadline of its rules, until somebody keeps them.
     pub deadline_ns: u64,
+    /// Connections that it leaves alone.
+    pub spared: Vec<Connection>,
 }
 
 /// What to put into force, and where.
@@ -58,6 +61,8 @@ pub struct Plan<'a> {
     pub namespace: &'a Namespace,
     /// How long it lasts, if by time.
     pub duration: Option<Duration>,
+    /// Connections that it leaves alone.
+    pub spared: &'a [Connection],
     /// How to attach.
     pub attach: AttachMode,
     /// The command line, for those who ask whose it is.
@@ -153,6 +158,9 @@ fn begin(plan: &Plan<'_>, object: Object<'_>, netns_inode: u64) -> Result<Faults
         let rules = compile(plan.spec, seed)?;
         let mut loaded = Loaded::new(object, interface.link, Capacity::of(&rules)?)?;
         attach::load(&mut loaded, directions)?;
+        for connection in plan.spared {
+            loaded.spare(&connection.key())?;
+        }
         // Without force until it is attached.
         loaded.replace(&rules, 0)?;
         active.push(Active {
@@ -172,6 +180,7 @@ fn begin(plan: &Plan<'_>, object: Object<'_>, netns_inode: u64) -> Result<Faults
             .duration
             .map(|span| since_ns.saturating_add(nanos(span))),
         deadline_ns: u64::MAX,
+        spared: plan.spared.to_vec(),
     };
     for n in 0..faults.active.len() {
         faults.attach(n, plan, netns_inode)?;

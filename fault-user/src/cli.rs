@@ -221,6 +221,9 @@ pub struct Selectors {
     /// Network namespace: a name of `ip netns`, or a path
     #[arg(long, value_name = "NAME|PATH", value_parser = NonEmptyStringValueParser::new())]
     pub netns: Option<String>,
+    /// Do not spare the SSH connection that you work through
+    #[arg(long)]
+    pub include_ssh: bool,
     /// Start of the random draws, to repeat them [default: random]
     #[arg(long, value_name = "N", value_parser = count::parse_seed, allow_negative_numbers = true)]
     pub seed: Option<u64>,

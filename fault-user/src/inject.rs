@@ -5,6 +5,7 @@ use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 use crate::{
     Error,
     active::{Faults, Plan},
+    control_path,
     error::KernelError,
     metrics,
     namespace::Namespace,
@@ -24,6 +25,8 @@ pub struct Request {
     pub interfaces: Vec<String>,
     /// The network namespace of the interfaces, or the caller's own.
     pub netns: Option<PathBuf>,
+    /// Whether the operator's own SSH connection is hit like any other.
+    pub include_ssh: bool,
     /// When it ends by itself.
     pub duration: Option<Duration>,
     /// Where to serve metrics.
@@ -70,6 +73,11 @@ pub fn run(request: &Request) -> Result<i32, Error> {
         .map(|address| metrics::bind(address).map_err(|source| Error::Metrics { address, source }))
         .transpose()?;
     let seed = request.spec.seed.unwrap_or_else(random_seed);
+    let spared = if request.include_ssh {
+        Vec::new()
+    } else {
+        control_path::find(&namespace)?
+    };
     let caught = Caught::new()?;
     let command = command_line();
     let faults = Faults::begin(
@@ -79,6 +87,7 @@ pub fn run(request: &Request) -> Result<i32, Error> {
             interfaces: &request.interfaces,
             namespace: &namespace,
             duration: request.duration,
+            spared: &spared,
             attach: request.attach,
             command: &command,
         },

@@ -1,5 +1,7 @@
 //! Interfaces: which there are, and what their frames look like.
 
+use std::collections::BTreeSet;
+
 use fault_common::packet::LinkLayer;
 use futures_util::TryStreamExt as _;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkLayerType, LinkMessage};
@@ -53,6 +55,34 @@ pub fn name_now(index: u32) -> Result<Option<String>, KernelError> {
         .find(|message| message.header.index == index)
         .and_then(name_of)
         .map(str::to_owned))
+}
+
+/// An interface and those that it cannot do without: the parent of a VLAN, the members
+/// of a bridge or bond, the other end of a veth pair, and what these are built on.
+pub fn beneath(index: u32) -> Result<BTreeSet<u32>, KernelError> {
+    let all = all()?;
+    let mut found = BTreeSet::from([index]);
+    let mut next = vec![index];
+    while let Some(above) = next.pop() {
+        for message in &all {
+            let (this, attributes) = (message.header.index, &message.attributes);
+            // An index of another namespace means nothing here.
+            let is_foreign = attributes
+                .iter()
+                .any(|attribute| matches!(attribute, LinkAttribute::LinkNetNsId(_)));
+            for attribute in attributes {
+                let below = match attribute {
+                    LinkAttribute::Controller(above_this) if *above_this == above => this,
+                    LinkAttribute::Link(below) if this == above && !is_foreign => *below,
+                    _ => continue,
+                };
+                if below != 0 && found.insert(below) {
+                    next.push(below);
+                }
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// The names of all interfaces.

@@ -14,8 +14,8 @@ use aya::{
 };
 use fault_common::{
     layout::{
-        Config, Counters, Direction, Key, Owner, RULES_PER_SET, RULES_PER_TARGET, Rule, SETS,
-        State, TARGETS_PER_SET, Target,
+        Config, Connection, Counters, Direction, Key, Owner, RULES_PER_SET, RULES_PER_TARGET, Rule,
+        SETS, State, TARGETS_PER_SET, Target,
     },
     packet::{LinkLayer, Reason},
 };
@@ -57,6 +57,8 @@ pub struct Loaded {
     hosts: HashMap<MapData, Key, u32>,
     prefixes: LpmTrie<MapData, Key, u32>,
     states: Array<MapData, State>,
+    spared: HashMap<MapData, Connection, u32>,
+    spares: bool,
     set: u32,
     /// What the set in force put into the tables, to be taken out when it is replaced.
     keys: (Vec<Key>, Vec<PrefixKey<Key>>),
@@ -86,6 +88,8 @@ impl Loaded {
             hosts: map("HOSTS", take("HOSTS"))?,
             prefixes: map("PREFIXES", take("PREFIXES"))?,
             states: map("STATES", take("STATES"))?,
+            spared: map("SPARED_LIST", take("SPARED_LIST"))?,
+            spares: false,
             set: SETS - 1,
             keys: (Vec::new(), Vec::new()),
             tables,
@@ -98,6 +102,18 @@ impl Loaded {
     /// Id of the first rule of the set in force; the others follow.
     pub fn first_rule(&self) -> u32 {
         self.set * RULES_PER_SET
+    }
+
+    /// Lets a connection pass whatever the rules say, from the next rule set on.
+    pub fn spare(&mut self, connection: &Connection) -> Result<(), KernelError> {
+        // Through the loopback interface, what one end sends comes in as from the other.
+        for seen in [*connection, connection.reversed()] {
+            self.spared
+                .insert(seen, 0, 0)
+                .map_err(KernelError::map("SPARED_LIST"))?;
+        }
+        self.spares = true;
+        Ok(())
     }
 
     /// Puts a rule set in force: built beside the one before, switched to by one
@@ -178,16 +194,16 @@ impl Loaded {
                 .insert(key, first_target + target, 0)
                 .map_err(KernelError::map("PREFIXES"))?;
         }
+        let mut tables = 0;
+        for (there, bit) in [
+            (!set.hosts.is_empty(), Config::HOSTS),
+            (!set.prefixes.is_empty(), Config::PREFIXES),
+            (self.spares, Config::SPARED),
+        ] {
+            tables |= if there { bit } else { 0 };
+        }
         let config = Config {
-            tables: if set.hosts.is_empty() {
-                0
-            } else {
-                Config::HOSTS
-            } | if set.prefixes.is_empty() {
-                0
-            } else {
-                Config::PREFIXES
-            },
+            tables,
             default_target: set
                 .default_target
                 .map_or(Config::NO_TARGET, |target| first_target + target),

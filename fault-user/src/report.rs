@@ -14,7 +14,8 @@ use std::{
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::{
-    Error, clear::Cleared, doctor::Finding, selftest::Check, snapshot::Snapshot, status::Status,
+    Error, clear::Cleared, control_path::Connection, doctor::Finding, selftest::Check,
+    snapshot::Snapshot, status::Status,
 };
 
 /// Something that happened.
@@ -45,6 +46,8 @@ pub struct Started {
     pub seed: u64,
     /// When it ends, if by time.
     pub until: Option<SystemTime>,
+    /// Connections that it leaves alone.
+    pub spared: Vec<Connection>,
     /// The command that it lives as long as, if any.
     pub command: Option<String>,
 }

@@ -138,6 +138,7 @@ fn begin(
 ) -> Result<Faults, Error> {
     let plan = Plan {
         spec,
+        spared: &[],
         seed: draw(u64::from(std::process::id()), crate::clock::boot_ns()),
         interfaces: &[Wire::INTERFACE.into()],
         namespace: wire.near(),

@@ -322,6 +322,7 @@ fn started(request: &Request, faults: &Faults, seed: u64) -> Event {
         pid: std::process::id(),
         seed,
         until: faults.until_ns.map(clock::wall),
+        spared: faults.spared.clone(),
         command: request
             .command
             .first()

@@ -16,6 +16,7 @@ pub mod namespace;
 pub mod pace;
 pub mod packet;
 pub mod programs;
+pub mod ssh;
 pub mod tcp;
 pub mod tun;
 pub mod udp;

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, process::Command};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::command::{self, say};
 
@@ -72,6 +72,13 @@ pub const TESTS: &[Package] = &[
         "capsh",
         "tests run faultctl without privileges",
     ),
+    package(
+        "openssh-client",
+        "ssh",
+        "tests log in, and inject from there",
+    ),
+    package("sudo", "sudo", "tests inject through it"),
+    package("tmux", "tmux", "tests inject from inside it"),
 ];
 
 /// `promtool`: its package would start Prometheus.
@@ -80,6 +87,20 @@ pub const PROMTOOL: Package = package(
     "promtool",
     "tests check the metrics' names with it",
 );
+
+/// `sshd`: its package would start it, and make a user for it.
+pub const SSHD: Package = package(
+    "openssh-server",
+    "sshd",
+    "tests log in to it, in namespaces of their own",
+);
+
+/// What `sshd` is linked with beyond a plain Debian.
+pub const SSHD_LIBRARIES: &[Package] = &[package(
+    "libwrap0",
+    "/usr/share/doc/libwrap0",
+    "sshd is linked with it",
+)];
 
 /// Whether this is Debian itself; derivatives lack the packages.
 pub fn is_debian() -> bool {
@@ -130,7 +151,9 @@ pub fn install(packages: &[Package]) -> Result<()> {
 
 /// Puts one program of a package into target/tools without installing the package,
 /// which would start a service.
-pub fn extract(package: &Package) -> Result<()> {
+///
+/// `libraries` are what it needs, and are installed.
+pub fn extract(package: &Package, libraries: &[Package]) -> Result<()> {
     if package.is_there() {
         return Ok(());
     }
@@ -141,6 +164,7 @@ pub fn extract(package: &Package) -> Result<()> {
             &format!("install {name} with this system's package manager"),
         ));
     }
+    ensure(libraries)?;
     say(&format!(
         "unpacking {name} for `{probe}` into target/tools: {why}"
     ));
@@ -165,10 +189,12 @@ pub fn extract(package: &Package) -> Result<()> {
             "see that there is room on the disk",
         )?;
     }
-    fs::rename(
-        unpacked.join("usr/bin").join(probe),
-        tools.join("bin").join(probe),
-    )?;
+    let program = ["usr/bin", "usr/sbin"]
+        .map(|directory| unpacked.join(directory).join(probe))
+        .into_iter()
+        .find(|path| path.is_file());
+    let program = program.with_context(|| format!("no `{probe}` in {name}"))?;
+    fs::rename(program, tools.join("bin").join(probe))?;
     fs::remove_dir_all(unpacked)?;
     Ok(())
 }

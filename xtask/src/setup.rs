@@ -52,7 +52,8 @@ pub fn setup(purposes: &[Purpose], wanted: &Wanted) -> Result<()> {
 /// Programs that the tests call.
 pub fn test() -> Result<()> {
     apt::ensure(apt::TESTS)?;
-    apt::extract(&apt::PROMTOOL)
+    apt::extract(&apt::PROMTOOL, &[])?;
+    apt::extract(&apt::SSHD, apt::SSHD_LIBRARIES)
 }
 
 fn build(wanted: &Wanted) -> Result<()> {

@@ -132,6 +132,7 @@ fn inject(kind: FaultKind, selectors: Selectors, life: Life) -> Result<Command, 
         spec,
         interfaces: unique(selectors.iface),
         netns: selectors.netns.map(netns_path),
+        include_ssh: selectors.include_ssh,
         duration: life.duration,
         metrics: life.metrics,
         json: life.json,
@@ -206,6 +207,7 @@ mod tests {
                 },
                 interfaces: vec!["eth0".into()],
                 netns: None,
+                include_ssh: false,
                 duration: None,
                 metrics: None,
                 json: false,
@@ -220,7 +222,7 @@ mod tests {
         let request = request(
             "faultctl loss --every 10 --iface b --iface a --iface b --to 10.0.0.0/8 \
              --from 10.1.0.0/16 --except 10.0.0.1 --proto tcp,udp --proto sctp --port 80,443 \
-             --local-port 1-9 --direction both --netns blue --seed 0x10 --for 1m30s \
+             --local-port 1-9 --direction both --netns blue --include-ssh --seed 0x10 --for 1m30s \
              --metrics [::1]:9909 --json --attach clsact -- ping -c 1 --json",
         );
         let selectors = &request.spec.selectors;
@@ -240,7 +242,7 @@ mod tests {
         assert_eq!(request.netns, Some("/run/netns/blue".into()));
         assert_eq!(request.duration, Some(Duration::from_secs(90)));
         assert_eq!(request.metrics, "[::1]:9909".parse().ok());
-        assert!(request.json);
+        assert!(request.json && request.include_ssh);
         assert_eq!(request.attach, AttachMode::Clsact);
         assert_eq!(request.command, ["ping", "-c", "1", "--json"]);
     }

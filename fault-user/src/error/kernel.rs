@@ -71,6 +71,12 @@ pub enum KernelError {
         /// Why.
         source: io::Error,
     },
+    /// An SSH server whose connection cannot be seen.
+    #[error("cannot see which connection of the SSH server with pid {pid} is yours")]
+    ControlPath {
+        /// The server.
+        pid: u32,
+    },
     /// More than the maps hold.
     #[error("too many {what}")]
     TooMany {
@@ -206,6 +212,9 @@ impl KernelError {
                 "take the interface below or above it that carries Ethernet or IP".into()
             }
             Self::Namespace { .. } => "`ip netns list` shows the names".into(),
+            Self::ControlPath { .. } => {
+                "run it with `sudo`, or give `--include-ssh` to spare nothing".into()
+            }
             Self::TooMany { .. } => "split it over two commands".into(),
             Self::Map { source, .. } if is_full(source) => {
                 "use shorter prefixes, or split the list over two commands".into()

@@ -66,7 +66,12 @@ fn started(started: &Started) -> String {
         (None, Some(command)) => format!("while `{}` runs", clean(command)),
         (None, None) => "until Ctrl-C".into(),
     };
-    format!("{text}, {end}, seed {}", started.seed)
+    let _ = write!(text, ", {end}, seed {}", started.seed);
+    if !started.spared.is_empty() {
+        let spared: Vec<_> = started.spared.iter().map(ToString::to_string).collect();
+        let _ = write!(text, ", spares {}", spared.join(" and "));
+    }
+    text
 }
 
 fn stopped(stopped: &Stopped) -> String {

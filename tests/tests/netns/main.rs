@@ -15,6 +15,7 @@ mod mark;
 mod metrics;
 mod privileges;
 mod selectors;
+mod ssh;
 
 /// How a test attaches: both are available from Linux 6.6 on, clsact before too.
 const HOOKS: [&str; 2] = ["tcx", "clsact"];
