@@ -131,7 +131,7 @@ pub fn run<T: Tables, P: Packet>(
     let Some(passage) = tables.detached(&mut passage) else {
         return Verdict::PASS;
     };
-    if config.tables & Config::SPARED != 0 && passage.flow.is_spared(tables) {
+    if config.tables & Config::SPARED != 0 && passage.flow.is_spared(tables, config) {
         return Verdict::PASS;
     }
     for i in 0..RULES_PER_TARGET {
@@ -189,7 +189,10 @@ fn look_up<T: Tables>(tables: &T, set: u32, config: &Config, flow: &Flow) -> u32
 
 impl Flow {
     #[inline(always)]
-    fn is_spared<T: Tables>(&self, tables: &T) -> bool {
+    fn is_spared<T: Tables>(&self, tables: &T, config: Config) -> bool {
+        if self.flags & (Self::ARP | Self::NEIGHBOUR_DISCOVERY) != 0 {
+            return config.tables & Config::NEIGHBOURS != 0;
+        }
         self.is(Self::PORTS)
             && self.protocol == u32::from(protocol::TCP)
             && tables.spared(&Connection {

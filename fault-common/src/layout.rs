@@ -105,7 +105,8 @@ impl Direction {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Config {
     /// Whether there is anything to look for: [`Self::HOSTS`], [`Self::PREFIXES`],
-    /// [`Self::SPARED`].
+    /// [`Self::SPARED`]; and whether to leave address resolution alone:
+    /// [`Self::NEIGHBOURS`].
     pub tables: u32,
     /// The target of every far end that no host and no prefix names, or [`Self::NO_TARGET`].
     pub default_target: u32,
@@ -118,6 +119,10 @@ impl Config {
     pub const PREFIXES: u32 = 2;
     /// Bit of `tables`: there are connections that no rule may touch.
     pub const SPARED: u32 = 4;
+    /// Bit of `tables`: such a connection goes over this interface, so ARP and neighbour
+    /// discovery pass. Without them it would end when its next hop is forgotten, or
+    /// forgets this machine.
+    pub const NEIGHBOURS: u32 = 8;
     /// No rules: the packet passes.
     pub const NO_TARGET: u32 = u32::MAX;
 }

@@ -106,6 +106,8 @@ impl Flow {
     pub const PORTS: u32 = 4;
     /// Flag: neighbour discovery (RFC 4861), IPv6's ARP.
     pub const NEIGHBOUR_DISCOVERY: u32 = 8;
+    /// Flag: ARP (RFC 826).
+    pub const ARP: u32 = 16;
 
     /// The protocol of a packet whose header chain could not be followed.
     pub const UNKNOWN_PROTOCOL: u32 = 0x100;
@@ -161,6 +163,7 @@ impl Reason {
 
 mod ether_type {
     pub(super) const IPV4: u16 = 0x0800;
+    pub(super) const ARP: u16 = 0x0806;
     pub(super) const IPV6: u16 = 0x86dd;
     pub(super) const VLAN: [u16; 3] = [0x8100, 0x88a8, 0x9100];
 }
@@ -241,6 +244,10 @@ impl Flow {
             LinkLayer::Ethernet => match self.read_ethernet(packet)? {
                 ether_type::IPV4 => 4,
                 ether_type::IPV6 => 6,
+                ether_type::ARP => {
+                    self.flags = Self::ARP;
+                    return Err(Reason::NotIp);
+                }
                 _ => return Err(Reason::NotIp),
             },
             LinkLayer::None => packet.byte(0).ok_or(Reason::Truncated)? >> 4,

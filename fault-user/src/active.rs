@@ -10,7 +10,7 @@ use fault_common::{
 use crate::{
     attach::{self, Attachment},
     clock::{boot_ns, nanos},
-    control_path::Connection,
+    control_path::{self, Connection},
     error::{Error, KernelError},
     inject::AttachMode,
     interface::Interface,
@@ -43,6 +43,8 @@ pub struct Faults {
     pub since_ns: u64,
     /// `CLOCK_BOOTTIME` in nanoseconds, if it ends by time.
     pub until_ns: Option<u64>,
+    /// `CLOCK_BOOTTIME` in nanoseconds, if it ends then unless somebody confirms it.
+    pub confirm_until_ns: Option<u64>,
     /// The first deadline of its rules, until somebody keeps them.
     pub deadline_ns: u64,
     /// Connections that it leaves alone.
@@ -61,6 +63,8 @@ pub struct Plan<'a> {
     pub namespace: &'a Namespace,
     /// How long it lasts, if by time.
     pub duration: Option<Duration>,
+    /// How long it lasts unless somebody confirms it.
+    pub confirm: Option<Duration>,
     /// Connections that it leaves alone.
     pub spared: &'a [Connection],
     /// How to attach.
@@ -74,6 +78,11 @@ impl Faults {
     pub fn begin(plan: &Plan<'_>, object: Object<'_>) -> Result<Self, Error> {
         let netns_inode = plan.namespace.inode()?;
         plan.namespace.run(|| begin(plan, object, netns_inode))
+    }
+
+    /// When it ends, if by time and nobody confirms it.
+    pub fn unconfirmed_end_ns(&self) -> Option<u64> {
+        self.until_ns.into_iter().chain(self.confirm_until_ns).min()
     }
 
     /// Hands the deadlines to whoever keeps them.
@@ -161,6 +170,9 @@ fn begin(plan: &Plan<'_>, object: Object<'_>, netns_inode: u64) -> Result<Faults
         for connection in plan.spared {
             loaded.spare(&connection.key())?;
         }
+        if control_path::carried_by(&interface, plan.spared)? {
+            loaded.spare_neighbours();
+        }
         // Without force until it is attached.
         loaded.replace(&rules, 0)?;
         active.push(Active {
@@ -173,12 +185,12 @@ fn begin(plan: &Plan<'_>, object: Object<'_>, netns_inode: u64) -> Result<Faults
         });
     }
     let since_ns = boot_ns();
+    let after = |span| since_ns.saturating_add(nanos(span));
     let mut faults = Faults {
         active,
         since_ns,
-        until_ns: plan
-            .duration
-            .map(|span| since_ns.saturating_add(nanos(span))),
+        until_ns: plan.duration.map(after),
+        confirm_until_ns: plan.confirm.map(after),
         deadline_ns: u64::MAX,
         spared: plan.spared.to_vec(),
     };
@@ -194,6 +206,7 @@ impl Faults {
             return Err(KernelError::Interrupted);
         }
         let (since_ns, until_ns) = (self.since_ns, self.until_ns);
+        let deadline_ns = lease::first_deadline(self.unconfirmed_end_ns());
         let Active {
             interface,
             rules,
@@ -202,7 +215,6 @@ impl Faults {
             attachment,
             ..
         } = &mut self.active[n];
-        let deadline_ns = lease::first_deadline(until_ns);
         self.deadline_ns = self.deadline_ns.min(deadline_ns);
         for id in (loaded.first_rule()..).take(rules.rules.len()) {
             loaded.tables.set_deadline(id, deadline_ns)?;

@@ -252,6 +252,15 @@ pub struct Life {
         allow_hyphen_values = true
     )]
     pub duration: Option<Duration>,
+    /// Undo it after this time, unless a line on stdin (Enter) confirms it
+    #[arg(
+        long,
+        value_name = "TIME",
+        value_parser = duration::parse_life,
+        allow_hyphen_values = true,
+        conflicts_with = "command"
+    )]
+    pub confirm: Option<Duration>,
     /// Serve Prometheus metrics while it lives
     #[arg(long, value_name = "ADDR:PORT", value_parser = endpoint::parse_socket_address)]
     pub metrics: Option<SocketAddr>,

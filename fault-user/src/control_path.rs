@@ -52,14 +52,11 @@ pub fn find(namespace: &Namespace) -> Result<Vec<Connection>, KernelError> {
     Ok(connections)
 }
 
-/// Those of the connections that end when an interface goes down: routed through it or
-/// through what is built on it, or with a local address that it has.
-pub fn carried_by(
-    interface: &Interface,
-    namespace: &Namespace,
-    connections: &[Connection],
-) -> Result<Vec<Connection>, KernelError> {
-    namespace.run(|| route::carried_by(interface.index, connections))
+/// Whether one of the connections ends when an interface goes down: it is routed through
+/// it or through what is built on it, or has a local address that the interface has.
+/// Runs in the interface's namespace.
+pub fn carried_by(interface: &Interface, connections: &[Connection]) -> Result<bool, KernelError> {
+    Ok(route::needed(connections)?.contains(&interface.index))
 }
 
 fn is_in(pid: u32, namespace_inode: u64) -> io::Result<bool> {

@@ -129,6 +129,9 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// No line came in the time of `--confirm`.
+    #[error("nobody confirmed the fault, so it was undone")]
+    NotConfirmed,
     /// Whoever read the output went away.
     #[error("nobody reads the output any more, so the fault was ended")]
     OutputClosed,
@@ -180,6 +183,10 @@ impl Error {
             }
             Self::Kernel(error) => return error.hint(),
             Self::Metrics { .. } => "choose another port, or see who has it with `ss -ltnp`".into(),
+            Self::NotConfirmed => {
+                "press Enter before the time is over; without a terminal, write a line to stdin"
+                    .into()
+            }
             Self::Command { .. } | Self::OutputClosed => return None,
         };
         Some(hint)
@@ -204,6 +211,7 @@ impl Error {
             | Self::Kernel(_)
             | Self::Command { .. }
             | Self::Metrics { .. }
+            | Self::NotConfirmed
             | Self::OutputClosed => 1,
         }
     }

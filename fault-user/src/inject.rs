@@ -29,6 +29,8 @@ pub struct Request {
     pub include_ssh: bool,
     /// When it ends by itself.
     pub duration: Option<Duration>,
+    /// When it ends unless a line on stdin confirms it.
+    pub confirm: Option<Duration>,
     /// Where to serve metrics.
     pub metrics: Option<SocketAddr>,
     /// JSON lines on stdout.
@@ -87,6 +89,7 @@ pub fn run(request: &Request) -> Result<i32, Error> {
             interfaces: &request.interfaces,
             namespace: &namespace,
             duration: request.duration,
+            confirm: request.confirm,
             spared: &spared,
             attach: request.attach,
             command: &command,

@@ -11,6 +11,7 @@ pub mod clear;
 pub mod cli;
 pub mod clock;
 mod clsact;
+mod confirm;
 pub mod control_path;
 pub mod doctor;
 pub mod error;

@@ -58,7 +58,8 @@ pub struct Loaded {
     prefixes: LpmTrie<MapData, Key, u32>,
     states: Array<MapData, State>,
     spared: HashMap<MapData, Connection, u32>,
-    spares: bool,
+    /// Bits of [`Config::tables`] beside those of the rule sets.
+    spares: u32,
     set: u32,
     /// What the set in force put into the tables, to be taken out when it is replaced.
     keys: (Vec<Key>, Vec<PrefixKey<Key>>),
@@ -89,7 +90,7 @@ impl Loaded {
             prefixes: map("PREFIXES", take("PREFIXES"))?,
             states: map("STATES", take("STATES"))?,
             spared: map("SPARED_LIST", take("SPARED_LIST"))?,
-            spares: false,
+            spares: 0,
             set: SETS - 1,
             keys: (Vec::new(), Vec::new()),
             tables,
@@ -112,8 +113,14 @@ impl Loaded {
                 .insert(seen, 0, 0)
                 .map_err(KernelError::map("SPARED_LIST"))?;
         }
-        self.spares = true;
+        self.spares |= Config::SPARED;
         Ok(())
+    }
+
+    /// Lets ARP and neighbour discovery pass too, from the next rule set on, where a
+    /// connection is spared.
+    pub fn spare_neighbours(&mut self) {
+        self.spares |= Config::NEIGHBOURS;
     }
 
     /// Puts a rule set in force: built beside the one before, switched to by one
@@ -194,11 +201,10 @@ impl Loaded {
                 .insert(key, first_target + target, 0)
                 .map_err(KernelError::map("PREFIXES"))?;
         }
-        let mut tables = 0;
+        let mut tables = self.spares;
         for (there, bit) in [
             (!set.hosts.is_empty(), Config::HOSTS),
             (!set.prefixes.is_empty(), Config::PREFIXES),
-            (self.spares, Config::SPARED),
         ] {
             tables |= if there { bit } else { 0 };
         }

@@ -46,6 +46,8 @@ pub struct Started {
     pub seed: u64,
     /// When it ends, if by time.
     pub until: Option<SystemTime>,
+    /// When it ends unless somebody confirms it.
+    pub confirm_until: Option<SystemTime>,
     /// Connections that it leaves alone.
     pub spared: Vec<Connection>,
     /// The command that it lives as long as, if any.
@@ -72,7 +74,7 @@ pub struct StartedRule {
 /// A fault that is over.
 #[derive(Clone, Debug)]
 pub struct Stopped {
-    /// Why: `for`, `signal`, `child`, `interface gone`, `output closed`.
+    /// Why: `for`, `signal`, `child`, `not confirmed`, `interface gone`, `output closed`.
     pub reason: &'static str,
     /// How long it was in force.
     pub ran: Duration,

@@ -143,6 +143,7 @@ fn begin(
         interfaces: &[Wire::INTERFACE.into()],
         namespace: wire.near(),
         duration: None,
+        confirm: None,
         attach,
         command: "selftest",
     };

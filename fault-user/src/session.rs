@@ -13,13 +13,14 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
     process::{Child, Command},
     sync::mpsc::UnboundedReceiver,
-    time::{MissedTickBehavior, interval, sleep},
+    time::{MissedTickBehavior, interval},
 };
 
 use crate::{
     Error,
     active::Faults,
     clock,
+    confirm::Confirmation,
     error::KernelError,
     inject::Request,
     lease::Lease,
@@ -40,6 +41,7 @@ const TELL: Duration = Duration::from_secs(1);
 pub struct Session {
     live: Arc<Mutex<Live>>,
     child: Option<Child>,
+    confirmation: Option<Confirmation>,
     signals: UnboundedReceiver<Ended>,
     reporter: Reporter,
 }
@@ -56,6 +58,7 @@ enum End {
     Time,
     Signal(Ended),
     Child(ExitStatus),
+    NotConfirmed,
     InterfaceGone(String),
     OutputClosed,
 }
@@ -66,6 +69,7 @@ impl End {
             Self::Time => "for",
             Self::Signal(_) => "signal",
             Self::Child(_) => "child",
+            Self::NotConfirmed => "not confirmed",
             Self::InterfaceGone(_) => "interface gone",
             Self::OutputClosed => "output closed",
         }
@@ -104,7 +108,9 @@ impl Session {
             (true, true) => &[Capability::CAP_NET_ADMIN],
             (true, false) => &privilege::TO_COME_BACK,
         })?;
-        let lease = Lease::start(faults.terms(), faults.deadline_ns, faults.until_ns)?;
+        let confirmation = faults.confirm_until_ns.map(Confirmation::ask).transpose()?;
+        let end_ns = faults.unconfirmed_end_ns();
+        let lease = Lease::start(faults.terms(), faults.deadline_ns, end_ns)?;
         Ok(Self {
             live: Arc::new(Mutex::new(Live {
                 faults,
@@ -112,6 +118,7 @@ impl Session {
                 lapsed: Duration::ZERO,
             })),
             child,
+            confirmation,
             signals: caught.deliver()?,
             reporter,
         })
@@ -145,6 +152,7 @@ impl Session {
         match end {
             End::InterfaceGone(name) => Err(KernelError::InterfaceGone { name }.into()),
             End::OutputClosed => Err(Error::OutputClosed),
+            End::NotConfirmed => Err(Error::NotConfirmed),
             _ if told.is_err() => Err(Error::OutputClosed),
             _ => Ok(code),
         }
@@ -158,15 +166,9 @@ impl Session {
         tell.reset();
         let until_ns = lock(&self.live).faults.until_ns;
         let deadline = async move {
-            // The boot clock goes on while the machine sleeps, the runtime's doesn't.
             match until_ns {
                 None => std::future::pending().await,
-                Some(until) => {
-                    while clock::boot_ns() < until {
-                        let left = Duration::from_nanos(until - clock::boot_ns().min(until));
-                        sleep(left.min(TELL)).await;
-                    }
-                }
+                Some(until) => clock::reach(until).await,
             }
         };
         tokio::pin!(deadline);
@@ -175,6 +177,14 @@ impl Session {
                 () = &mut deadline => return Ok(End::Time),
                 Some(signal) = self.signals.recv() => return Ok(End::Signal(signal)),
                 status = wait_for(&mut self.child) => return Ok(End::Child(status?)),
+                confirmed = answer(&mut self.confirmation) => {
+                    if !confirmed {
+                        return Ok(End::NotConfirmed);
+                    }
+                    if let Some(end) = self.confirmed() {
+                        return Ok(end);
+                    }
+                }
                 _ = look.tick() => {
                     if let Some(end) = self.look() {
                         return Ok(end);
@@ -188,6 +198,21 @@ impl Session {
                 }
             }
         }
+    }
+
+    fn confirmed(&mut self) -> Option<End> {
+        self.confirmation = None;
+        {
+            let live = lock(&self.live);
+            if let Some(lease) = &live.lease {
+                lease.set_end(live.faults.until_ns);
+            }
+        }
+        let note = Event::Note("confirmed: the fault stays".into());
+        self.reporter
+            .event(&note)
+            .is_err()
+            .then_some(End::OutputClosed)
     }
 
     fn look(&mut self) -> Option<End> {
@@ -271,6 +296,13 @@ fn lock(live: &Mutex<Live>) -> MutexGuard<'_, Live> {
     live.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+async fn answer(confirmation: &mut Option<Confirmation>) -> bool {
+    match confirmation {
+        Some(open) => open.answer().await,
+        None => std::future::pending().await,
+    }
+}
+
 async fn wait_for(child: &mut Option<Child>) -> Result<ExitStatus, Error> {
     match child {
         Some(child) => Ok(child
@@ -322,6 +354,7 @@ fn started(request: &Request, faults: &Faults, seed: u64) -> Event {
         pid: std::process::id(),
         seed,
         until: faults.until_ns.map(clock::wall),
+        confirm_until: faults.confirm_until_ns.map(clock::wall),
         spared: faults.spared.clone(),
         command: request
             .command

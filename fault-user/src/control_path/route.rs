@@ -11,25 +11,16 @@ use rtnetlink::{
 use super::Connection;
 use crate::{error::KernelError, interface, netlink};
 
-/// Those of the connections that need an interface of the calling thread's namespace.
-pub(super) fn carried_by(
-    index: u32,
-    connections: &[Connection],
-) -> Result<Vec<Connection>, KernelError> {
-    let mut carried = Vec::new();
+/// Indexes of the interfaces that connections need, in the calling thread's namespace.
+pub(super) fn needed(connections: &[Connection]) -> Result<BTreeSet<u32>, KernelError> {
+    let mut needed = BTreeSet::new();
     for connection in connections {
-        let mut needed = BTreeSet::new();
-        for above in [routed_by(connection)?, owner(connection.local.ip())?]
-            .into_iter()
-            .flatten()
-        {
-            needed.extend(interface::beneath(above)?);
-        }
-        if needed.contains(&index) {
-            carried.push(*connection);
+        let (way, owner) = (routed_by(connection)?, owner(connection.local.ip())?);
+        for index in way.into_iter().chain(owner) {
+            needed.extend(interface::beneath(index)?);
         }
     }
-    Ok(carried)
+    Ok(needed)
 }
 
 /// The interface that the way to the peer leads through, if there is one.

@@ -67,6 +67,9 @@ fn started(started: &Started) -> String {
         (None, None) => "until Ctrl-C".into(),
     };
     let _ = write!(text, ", {end}, seed {}", started.seed);
+    if let Some(until) = started.confirm_until {
+        let _ = write!(text, ", undone at {} unless you press Enter", time(until));
+    }
     if !started.spared.is_empty() {
         let spared: Vec<_> = started.spared.iter().map(ToString::to_string).collect();
         let _ = write!(text, ", spares {}", spared.join(" and "));

@@ -130,6 +130,7 @@ fn started(started: &Started) -> Value {
         "pid": started.pid,
         "seed": started.seed,
         "until": started.until.map(time),
+        "confirm_until": started.confirm_until.map(time),
         "command": started.command,
     })
 }

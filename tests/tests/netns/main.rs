@@ -3,6 +3,7 @@
 //! `FAULTCTL_BIN` names the binary; else it is the one beside this test.
 
 mod composition;
+mod confirm;
 mod down;
 mod features;
 mod frames;

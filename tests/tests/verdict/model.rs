@@ -25,6 +25,8 @@ pub struct Model {
     pub ended: Vec<u32>,
     /// Connections that no rule may touch.
     pub spared: Vec<Connection>,
+    /// Whether ARP and neighbour discovery pass.
+    pub neighbours: bool,
     states: RefCell<Vec<State>>,
     counters: RefCell<Vec<Counters>>,
     reasons: RefCell<[u64; Reason::ALL.len()]>,
@@ -45,6 +47,7 @@ impl Model {
             targets: targets.collect(),
             ended: Vec::new(),
             spared: Vec::new(),
+            neighbours: false,
             states: vec![State::default(); SLOTS as usize].into(),
             counters: vec![Counters::default(); SLOTS as usize].into(),
             reasons: RefCell::default(),
@@ -82,7 +85,14 @@ impl Tables for Model {
 
     fn config(&self, _set: u32) -> Option<Config> {
         Some(Config {
-            tables: Config::HOSTS | Config::PREFIXES | Config::SPARED,
+            tables: Config::HOSTS
+                | Config::PREFIXES
+                | Config::SPARED
+                | if self.neighbours {
+                    Config::NEIGHBOURS
+                } else {
+                    0
+                },
             default_target: self.set.default_target.unwrap_or(Config::NO_TARGET),
         })
     }
