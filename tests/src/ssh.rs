@@ -197,6 +197,11 @@ impl Session {
     #[track_caller]
     pub fn answers(&mut self, word: &str, within: Duration) -> bool {
         self.type_line(&format!("echo {word}"));
+        self.says(word, within)
+    }
+
+    /// Whether a line with a word comes within a time.
+    pub fn says(&mut self, word: &str, within: Duration) -> bool {
         self.hears(within, |line| line == word)
     }
 

@@ -18,9 +18,15 @@ use crate::process;
 /// has one on which it listens itself. Where nobody listens any more at the client's
 /// port, what was opened cannot be told from the client, and all of it is taken.
 pub(super) fn connections(pid: u32) -> io::Result<Vec<Connection>> {
-    let held: BTreeSet<u64> = process::descriptors(pid)?
-        .filter_map(|(_, path)| socket_inode(&fs::read_link(path).ok()?))
-        .collect();
+    let mut held = BTreeSet::new();
+    for (_, path) in process::descriptors(pid)? {
+        match fs::read_link(path) {
+            Ok(target) => held.extend(socket_inode(&target)),
+            // It was closed meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
     if held.is_empty() {
         return Ok(Vec::new());
     }

@@ -3,7 +3,6 @@
 use std::{
     fs,
     net::SocketAddr,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -25,6 +24,8 @@ use crate::HOOKS;
 
 /// Long enough for what is not lost.
 const AT_ONCE: Duration = Duration::from_millis(500);
+/// Long enough on a loaded machine, and shorter than TCP's way back from a lost neighbour.
+const WHILE: Duration = Duration::from_secs(5);
 
 fn faultctl(line: &str) -> String {
     format!("{} {line}", binary().display())
@@ -92,14 +93,16 @@ fn neighbours_are_not_forgotten_under_a_spared_session() {
         let mut session = server.session(&lab.far, "root", family.near());
         session.type_line(&faultctl("down --iface eth0 --json --for 1m & pid=$!"));
         session.event("started");
+        // To one side only: TCP confirms a neighbour to the side whose data is
+        // acknowledged.
+        session.type_line("while sleep 0.1; do echo tick; done & ticking=$!");
         // Without address resolution, a neighbour is lost after 2.6 seconds at most: 0.75
         // until it is doubted, 1 in doubt, and 3 questions.
         let start = Instant::now();
         while start.elapsed() < Duration::from_secs(5) {
-            assert!(session.answers("still here", SOON), "{:?}", start.elapsed());
-            thread::sleep(Duration::from_millis(50));
+            assert!(session.says("tick", WHILE), "{:?}", start.elapsed());
         }
-        session.type_line("kill -INT $pid");
+        session.type_line("kill -INT $pid; kill $ticking");
         session.event("stopped");
     }
 }
@@ -116,6 +119,23 @@ fn sudo_hides_nothing() {
     let started = session.event("started");
     assert_spared(&lab, family, &mut session, &started);
     session.type_line(&format!("sudo kill -INT {}", started["pid"]));
+    session.event("stopped");
+}
+
+#[test]
+fn server_that_cannot_be_looked_at_is_an_error() {
+    let lab = Lab::new();
+    let server = Server::start(&lab.near);
+    let mut session = server.session(&lab.far, "root", Family::V4.near());
+    let with_few = "setpriv --inh-caps=-all --bounding-set=-all,+net_admin,+bpf,+perfmon";
+    let line = faultctl("mark 1 --iface eth0 --json --for 100ms");
+    session.type_line(&format!("{with_few} {line}; echo code $?"));
+    let error = session.event("error");
+    let text = |key: &str| error[key].as_str().unwrap_or_default().to_owned();
+    assert!(text("message").contains("SSH server with pid"), "{error}");
+    assert!(text("hint").contains("--include-ssh"), "{error}");
+    assert!(session.says("code 1", SOON));
+    session.type_line(&format!("{with_few} {line} --include-ssh"));
     session.event("stopped");
 }
 
