@@ -57,7 +57,7 @@ pub struct Plan<'a> {
     pub spec: &'a FaultSpec,
     /// Start of its draws.
     pub seed: u64,
-    /// Names of the interfaces.
+    /// Names of the interfaces; none for every one but loopback.
     pub interfaces: &'a [String],
     /// Where they are.
     pub namespace: &'a Namespace,
@@ -160,7 +160,11 @@ impl Drop for Faults {
 /// program is attached, only attaching is left to do.
 fn begin(plan: &Plan<'_>, object: Object<'_>, netns_inode: u64) -> Result<Faults, Error> {
     let directions = plan.spec.selectors.directions.each();
-    let interfaces = Interface::find(plan.interfaces)?;
+    let interfaces = if plan.interfaces.is_empty() {
+        Interface::all_but_loopback()?
+    } else {
+        Interface::find(plan.interfaces)?
+    };
     let mut active = Vec::new();
     for (n, interface) in (0..).zip(interfaces) {
         let seed = fault_common::random::draw(plan.seed, n);

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, builder::NonEmptyStringValuePars
 use fault_common::layout::PortRange;
 use ipnet::IpNet;
 
+use crate::container::ContainerId;
 use crate::spec::{Dscp, Endpoint, Percent, Protocol, SkbMark, count, duration, endpoint, port};
 
 mod parse;
@@ -178,7 +179,12 @@ pub struct MarkArgs {
 #[command(next_help_heading = "Selectors (without an address, port or protocol: every frame)")]
 pub struct Selectors {
     /// Interface (repeatable)
-    #[arg(long, value_name = "NAME", required = true, value_parser = NonEmptyStringValueParser::new())]
+    #[arg(
+        long,
+        value_name = "NAME",
+        required_unless_present_any = ["pid", "container"],
+        value_parser = NonEmptyStringValueParser::new()
+    )]
     pub iface: Vec<String>,
     /// Far end: address, network, name or file of them (repeatable)
     #[arg(long, value_name = "ADDR|CIDR|NAME|@FILE")]
@@ -221,6 +227,18 @@ pub struct Selectors {
     /// Network namespace: a name of `ip netns`, or a path
     #[arg(long, value_name = "NAME|PATH", value_parser = NonEmptyStringValueParser::new())]
     pub netns: Option<String>,
+    /// Network namespace of this process; without `--iface`, all there but lo
+    #[arg(
+        long,
+        value_name = "PID",
+        value_parser = count::parse_pid,
+        allow_negative_numbers = true,
+        conflicts_with_all = ["netns", "container"]
+    )]
+    pub pid: Option<u32>,
+    /// Network namespace of this container, by 12 digits of its id or more
+    #[arg(long, value_name = "ID", conflicts_with = "netns")]
+    pub container: Option<ContainerId>,
     /// Do not spare the SSH connection that you work through
     #[arg(long)]
     pub include_ssh: bool,

@@ -1,6 +1,6 @@
 //! Puts a fault into force, for its life.
 
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{ffi::OsString, net::SocketAddr, time::Duration};
 
 use crate::{
     Error,
@@ -8,7 +8,7 @@ use crate::{
     control_path,
     error::KernelError,
     metrics,
-    namespace::Namespace,
+    namespace::{Namespace, Place},
     object::Object,
     privilege,
     session::Session,
@@ -21,10 +21,11 @@ use crate::{
 pub struct Request {
     /// The fault.
     pub spec: FaultSpec,
-    /// Names of the interfaces, without duplicates, in the order given.
+    /// Names of the interfaces, without duplicates, in the order given; none for every
+    /// one but loopback.
     pub interfaces: Vec<String>,
-    /// The network namespace of the interfaces, or the caller's own.
-    pub netns: Option<PathBuf>,
+    /// The network namespace of the interfaces.
+    pub place: Place,
     /// Whether the operator's own SSH connection is hit like any other.
     pub include_ssh: bool,
     /// When it ends by itself.
@@ -55,14 +56,11 @@ pub enum AttachMode {
 
 /// Runs the fault to its end and returns the exit code.
 pub fn run(request: &Request) -> Result<i32, Error> {
-    let namespace = request
-        .netns
-        .as_deref()
-        .map_or_else(Namespace::default, Namespace::named);
     privilege::require(&privilege::TO_ATTACH)?;
-    if !namespace.is_own() {
+    if request.place != Place::Own {
         privilege::require(&[privilege::TO_LOOK_AROUND])?;
     }
+    let namespace = Namespace::of(&request.place)?;
     let object = Object::embedded()?;
     // Before any work in another namespace: what runtimes share is a socket pair that
     // would hold the namespace it is made in.

@@ -12,6 +12,7 @@ pub mod cli;
 pub mod clock;
 mod clsact;
 mod confirm;
+pub mod container;
 pub mod control_path;
 pub mod doctor;
 pub mod error;

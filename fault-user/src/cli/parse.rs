@@ -11,6 +11,7 @@ use super::{
 use crate::{
     Error, clear, doctor,
     inject::{self, AttachMode},
+    namespace::Place,
     selftest,
     spec::{self, Directions, FaultKind, FaultSpec, Loss, Mark},
     status,
@@ -131,7 +132,12 @@ fn inject(kind: FaultKind, selectors: Selectors, life: Life) -> Result<Command, 
     Ok(Command::Inject(Box::new(inject::Request {
         spec,
         interfaces: unique(selectors.iface),
-        netns: selectors.netns.map(netns_path),
+        place: match (selectors.netns, selectors.pid, selectors.container) {
+            (Some(name), ..) => Place::Path(netns_path(name)),
+            (_, Some(pid), _) => Place::Process(pid),
+            (.., Some(id)) => Place::Container(id),
+            (None, None, None) => Place::Own,
+        },
         include_ssh: selectors.include_ssh,
         duration: life.duration,
         confirm: life.confirm,
@@ -207,7 +213,7 @@ mod tests {
                     seed: None,
                 },
                 interfaces: vec!["eth0".into()],
-                netns: None,
+                place: Place::Own,
                 include_ssh: false,
                 duration: None,
                 confirm: None,
@@ -241,7 +247,7 @@ mod tests {
         assert_eq!(selectors.near_ports.len(), 1);
         assert_eq!(selectors.directions, Directions::Both);
         assert_eq!(request.interfaces, ["b", "a"]);
-        assert_eq!(request.netns, Some("/run/netns/blue".into()));
+        assert_eq!(request.place, Place::Path("/run/netns/blue".into()));
         assert_eq!(request.duration, Some(Duration::from_secs(90)));
         assert_eq!(request.metrics, "[::1]:9909".parse().ok());
         assert!(request.json && request.include_ssh);
@@ -267,7 +273,20 @@ mod tests {
     #[test]
     fn namespace_with_a_slash_is_a_path() {
         let request = request("faultctl down --iface eth0 --netns /proc/7/ns/net");
-        assert_eq!(request.netns, Some("/proc/7/ns/net".into()));
+        assert_eq!(request.place, Place::Path("/proc/7/ns/net".into()));
+    }
+
+    #[test]
+    fn process_and_container_need_no_interface() {
+        let by_pid = request("faultctl down --pid 7");
+        assert_eq!(
+            (by_pid.place, by_pid.interfaces),
+            (Place::Process(7), vec![])
+        );
+        let container = request("faultctl down --container 0123456789ab --iface eth0");
+        let id = "0123456789ab".parse().unwrap();
+        assert_eq!(container.place, Place::Container(id));
+        assert_eq!(container.interfaces, ["eth0"]);
     }
 
     #[test]

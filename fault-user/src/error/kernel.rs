@@ -4,6 +4,8 @@ use std::{io, path::PathBuf};
 
 use aya::{EbpfError, maps::MapError, programs::ProgramError};
 
+use crate::container::ContainerId;
+
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// What the kernel refused, or what is missing on this machine.
@@ -48,6 +50,29 @@ pub enum KernelError {
         name: String,
         /// Those that are there.
         there: Vec<String>,
+    },
+    /// A namespace without an interface to inject on.
+    #[error("no interface but `lo` is there")]
+    OnlyLoopback,
+    /// No such process.
+    #[error("no process {pid}")]
+    NoProcess {
+        /// What was asked for.
+        pid: u32,
+    },
+    /// No such container.
+    #[error("no container `{id}` with a process on this machine")]
+    NoContainer {
+        /// What was asked for.
+        id: ContainerId,
+    },
+    /// An id that begins those of several containers.
+    #[error("`{id}` begins the ids of {} containers", matching.len())]
+    SeveralContainers {
+        /// What was asked for.
+        id: ContainerId,
+        /// Their ids.
+        matching: Vec<String>,
     },
     /// An interface whose frames faultctl cannot read.
     #[error("`{name}` has the link type {link_type}, whose frames faultctl does not read")]
@@ -207,6 +232,15 @@ impl KernelError {
             Self::NoInterface { there, .. } => {
                 let there: Vec<_> = there.iter().map(|name| format!("`{name}`")).collect();
                 format!("interfaces here: {}", there.join(", "))
+            }
+            Self::OnlyLoopback => "name it: `--iface lo`".into(),
+            Self::NoProcess { .. } => "`ps -e` lists them".into(),
+            Self::NoContainer { .. } => {
+                "`docker ps`, `podman ps` or `crictl ps` lists those that run, with their ids"
+                    .into()
+            }
+            Self::SeveralContainers { matching, .. } => {
+                format!("give more of it: `{}`", matching.join("`, `"))
             }
             Self::LinkType { .. } => {
                 "take the interface below or above it that carries Ethernet or IP".into()

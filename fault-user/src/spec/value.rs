@@ -96,6 +96,12 @@ pub enum ValueError {
     /// Bytes that are no text.
     #[error("not UTF-8 text")]
     NotText,
+    /// No number of a process.
+    #[error("not the number of a process")]
+    NotAPid,
+    /// No id of a container.
+    #[error("not the id of a container")]
+    NotAContainerId,
     /// Not an address with a port.
     #[error("not an address with a port")]
     NotASocketAddress,
@@ -154,6 +160,10 @@ impl ValueError {
             Self::NoFileName => "write the path right after it, as in `@hosts.txt`",
             Self::NestedFile => "give `@FILE` on the command line once for each file",
             Self::NotText => "write one address, network or host name a line",
+            Self::NotAPid => "give a number, as `ps` prints it",
+            Self::NotAContainerId => {
+                "give 12 to 64 hexadecimal digits, as `docker ps` or `crictl ps` prints them"
+            }
             Self::NotASocketAddress => "give both, as in `127.0.0.1:9909` or `[::1]:9909`",
         };
         Some(hint.into())
