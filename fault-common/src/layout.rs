@@ -1,7 +1,7 @@
 //! Keys and values of the maps.
 //!
-//! A *set* is what one command asks for: rules, and targets that say which
-//! rules hold for which far ends. Two sets fit into the maps. `ACTIVE` names the
+//! A *set* is what one command asks for: targets that say which rules hold for which
+//! far ends, and the rules. Two sets fit into the maps. `ACTIVE` names the
 //! one in force, by a number whose change touches one byte: a set is built beside
 //! the old one and then replaces it for every packet at once.
 
@@ -110,6 +110,9 @@ pub struct Config {
     pub tables: u32,
     /// The target of every far end that no host and no prefix names, or [`Self::NO_TARGET`].
     pub default_target: u32,
+    /// The first of the rules that its targets name, for those who read the maps. They
+    /// need not be of the set's own number: far ends change and rules stay.
+    pub first_rule: u32,
 }
 
 impl Config {

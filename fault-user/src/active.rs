@@ -67,6 +67,8 @@ pub struct Plan<'a> {
     pub confirm: Option<Duration>,
     /// Connections that it leaves alone.
     pub spared: &'a [Connection],
+    /// How many host names there are whose addresses may change.
+    pub names: usize,
     /// How to attach.
     pub attach: AttachMode,
     /// The command line, for those who ask whose it is.
@@ -97,6 +99,17 @@ impl Faults {
                 })
             })
             .collect()
+    }
+
+    /// Puts other far ends in force, for every packet at once on each interface. On an error
+    /// an interface keeps those that it has.
+    pub fn readdress(&mut self, spec: &FaultSpec) -> Result<(), Error> {
+        // The rules stay, with their seeds.
+        let rules = compile(spec, 0)?;
+        for active in &mut self.active {
+            active.loaded.readdress(&rules)?;
+        }
+        Ok(())
     }
 
     /// Lets go of interfaces that are gone, and names them.
@@ -169,7 +182,7 @@ fn begin(plan: &Plan<'_>, object: Object<'_>, netns_inode: u64) -> Result<Faults
     for (n, interface) in (0..).zip(interfaces) {
         let seed = fault_common::random::draw(plan.seed, n);
         let rules = compile(plan.spec, seed)?;
-        let mut loaded = Loaded::new(object, interface.link, Capacity::of(&rules)?)?;
+        let mut loaded = Loaded::new(object, interface.link, Capacity::of(&rules, plan.names)?)?;
         attach::load(&mut loaded, directions)?;
         for connection in plan.spared {
             loaded.spare(&connection.key())?;

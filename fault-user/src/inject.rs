@@ -2,18 +2,21 @@
 
 use std::{ffi::OsString, net::SocketAddr, time::Duration};
 
+use ipnet::IpNet;
+
 use crate::{
     Error,
     active::{Faults, Plan},
     control_path,
     error::KernelError,
+    follow::Names,
     metrics,
     namespace::{Namespace, Place},
     object::Object,
     privilege,
     session::Session,
     signals::Caught,
-    spec::FaultSpec,
+    spec::{FaultSpec, endpoint::Resolved},
 };
 
 /// A fault, where it goes and how long it lives.
@@ -21,6 +24,8 @@ use crate::{
 pub struct Request {
     /// The fault.
     pub spec: FaultSpec,
+    /// Where the far ends of the fault come from, for those that are host names.
+    pub far_ends: FarEnds,
     /// Names of the interfaces, without duplicates, in the order given; none for every
     /// one but loopback.
     pub interfaces: Vec<String>,
@@ -40,6 +45,34 @@ pub struct Request {
     pub attach: AttachMode,
     /// The child command and its arguments; empty for none.
     pub command: Vec<OsString>,
+}
+
+/// What `--to` and `--except` named.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FarEnds {
+    /// Those that are hit.
+    pub to: Resolved,
+    /// Those that are not.
+    pub except: Resolved,
+}
+
+impl FarEnds {
+    /// The host names among them.
+    pub fn names(&self) -> Names {
+        let names = self.to.names.iter().chain(&self.except.names);
+        names
+            .map(|(name, addresses)| (name.clone(), addresses.clone()))
+            .collect()
+    }
+
+    /// Gives a name other addresses.
+    pub fn set(&mut self, name: &str, addresses: &[IpNet]) {
+        for ends in [&mut self.to, &mut self.except] {
+            if let Some(known) = ends.names.get_mut(name) {
+                *known = addresses.to_vec();
+            }
+        }
+    }
 }
 
 /// How programs are attached to the tc hooks.
@@ -89,6 +122,7 @@ pub fn run(request: &Request) -> Result<i32, Error> {
             duration: request.duration,
             confirm: request.confirm,
             spared: &spared,
+            names: request.far_ends.names().len(),
             attach: request.attach,
             command: &command,
         },

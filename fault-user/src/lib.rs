@@ -16,6 +16,7 @@ pub mod container;
 pub mod control_path;
 pub mod doctor;
 pub mod error;
+pub mod follow;
 pub mod inject;
 pub mod interface;
 pub mod inventory;

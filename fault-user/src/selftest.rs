@@ -139,6 +139,7 @@ fn begin(
     let plan = Plan {
         spec,
         spared: &[],
+        names: 0,
         seed: draw(u64::from(std::process::id()), crate::clock::boot_ns()),
         interfaces: &[Wire::INTERFACE.into()],
         namespace: wire.near(),

@@ -21,8 +21,9 @@ use crate::{
     active::Faults,
     clock,
     confirm::Confirmation,
-    error::KernelError,
-    inject::Request,
+    error::{self, KernelError},
+    follow::{self, News},
+    inject::{FarEnds, Request},
     lease::Lease,
     metrics,
     namespace::Namespace,
@@ -30,6 +31,7 @@ use crate::{
     report::{Event, Reporter, Started, StartedRule, Stopped},
     signals::{self, Caught, Ended},
     snapshot::Snapshot,
+    spec::FaultSpec,
 };
 
 /// How often the interfaces are looked after.
@@ -42,6 +44,9 @@ pub struct Session {
     live: Arc<Mutex<Live>>,
     child: Option<Child>,
     confirmation: Option<Confirmation>,
+    spec: FaultSpec,
+    far_ends: FarEnds,
+    news: Option<UnboundedReceiver<News>>,
     signals: UnboundedReceiver<Ended>,
     reporter: Reporter,
 }
@@ -109,6 +114,10 @@ impl Session {
             (true, false) => &privilege::TO_COME_BACK,
         })?;
         let confirmation = faults.confirm_until_ns.map(Confirmation::ask).transpose()?;
+        let names = request.far_ends.names();
+        let news = (!names.is_empty())
+            .then(|| follow::follow(names))
+            .transpose()?;
         let end_ns = faults.unconfirmed_end_ns();
         let lease = Lease::start(faults.terms(), faults.deadline_ns, end_ns)?;
         Ok(Self {
@@ -119,6 +128,9 @@ impl Session {
             })),
             child,
             confirmation,
+            news,
+            spec: request.spec.clone(),
+            far_ends: request.far_ends.clone(),
             signals: caught.deliver()?,
             reporter,
         })
@@ -185,6 +197,11 @@ impl Session {
                         return Ok(end);
                     }
                 }
+                news = heard(&mut self.news) => {
+                    if let Some(end) = self.readdress(&news) {
+                        return Ok(end);
+                    }
+                }
                 _ = look.tick() => {
                     if let Some(end) = self.look() {
                         return Ok(end);
@@ -198,6 +215,26 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// Where a name has gone, the fault goes after it.
+    fn readdress(&mut self, news: &News) -> Option<End> {
+        let mut notes = vec![news.to_string()];
+        if let Ok(addresses) = &news.now {
+            self.far_ends.set(&news.name, addresses);
+            self.spec.selectors.to = self.far_ends.to.all();
+            self.spec.selectors.except = self.far_ends.except.all();
+            if let Err(error) = lock(&self.live).faults.readdress(&self.spec) {
+                notes.push(format!(
+                    "the fault stays with the addresses before: {}",
+                    error::chain(&error)
+                ));
+            }
+        }
+        notes
+            .into_iter()
+            .any(|note| self.reporter.event(&Event::Note(note)).is_err())
+            .then_some(End::OutputClosed)
     }
 
     fn confirmed(&mut self) -> Option<End> {
@@ -301,6 +338,15 @@ async fn answer(confirmation: &mut Option<Confirmation>) -> bool {
         Some(open) => open.answer().await,
         None => std::future::pending().await,
     }
+}
+
+async fn heard(news: &mut Option<UnboundedReceiver<News>>) -> News {
+    if let Some(receiver) = news
+        && let Some(news) = receiver.recv().await
+    {
+        return news;
+    }
+    std::future::pending().await
 }
 
 async fn wait_for(child: &mut Option<Child>) -> Result<ExitStatus, Error> {

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Error, clear, doctor,
-    inject::{self, AttachMode},
+    inject::{self, AttachMode, FarEnds},
     namespace::Place,
     selftest,
     spec::{self, Directions, FaultKind, FaultSpec, Loss, Mark},
@@ -115,12 +115,16 @@ fn inject(kind: FaultKind, selectors: Selectors, life: Life) -> Result<Command, 
         Some(Direction::Both) => Directions::Both,
         None => kind.default_directions(),
     };
+    let [to, except] = [
+        spec::endpoint::resolve(&selectors.to)?,
+        spec::endpoint::resolve(&selectors.except)?,
+    ];
     let spec = FaultSpec {
         kind,
         selectors: spec::Selectors {
-            to: spec::endpoint::resolve(&selectors.to)?,
+            to: to.all(),
             from: selectors.from,
-            except: spec::endpoint::resolve(&selectors.except)?,
+            except: except.all(),
             protocols: selectors.proto,
             far_ports: selectors.port,
             near_ports: selectors.local_port,
@@ -131,6 +135,7 @@ fn inject(kind: FaultKind, selectors: Selectors, life: Life) -> Result<Command, 
     spec.check()?;
     Ok(Command::Inject(Box::new(inject::Request {
         spec,
+        far_ends: FarEnds { to, except },
         interfaces: unique(selectors.iface),
         place: match (selectors.netns, selectors.pid, selectors.container) {
             (Some(name), ..) => Place::Path(netns_path(name)),
@@ -212,6 +217,7 @@ mod tests {
                     selectors: spec::Selectors::default(),
                     seed: None,
                 },
+                far_ends: FarEnds::default(),
                 interfaces: vec!["eth0".into()],
                 place: Place::Own,
                 include_ssh: false,

@@ -152,7 +152,11 @@ const HIT: bool = false;
 
 /// faultctl's egress program over a table.
 fn case(name: &str, family: Family, entries: u32, set: &RuleSet, miss: bool) -> Result<Case> {
-    let mut loaded = Loaded::new(Object::embedded()?, LinkLayer::Ethernet, Capacity::of(set)?)?;
+    let mut loaded = Loaded::new(
+        Object::embedded()?,
+        LinkLayer::Ethernet,
+        Capacity::of(set, 0)?,
+    )?;
     attach::load(&mut loaded, &[Direction::Egress])?;
     loaded.replace(set, u64::MAX)?;
     Ok(Case {

@@ -14,6 +14,7 @@ mod life;
 mod loss;
 mod mark;
 mod metrics;
+mod names;
 mod place;
 mod privileges;
 mod selectors;

@@ -93,6 +93,7 @@ impl Tables for Model {
                 } else {
                     0
                 },
+            first_rule: 0,
             default_target: self.set.default_target.unwrap_or(Config::NO_TARGET),
         })
     }

@@ -86,6 +86,33 @@ fn a_host_that_both_sets_name_is_never_missed_meanwhile() {
 }
 
 #[test]
+fn far_ends_change_under_rules_that_keep_their_counts() {
+    let capacity = Capacity {
+        hosts: 4,
+        prefixes: 4,
+    };
+    let mut programs = Programs::load(LinkLayer::Ethernet, capacity).expect("the programs load");
+    let hosts = [[10, 0, 0, 2], [10, 0, 0, 3]];
+    let sets = [partition(&["10.0.0.2/32"]), partition(&["10.0.0.3/32"])];
+    programs.replace(&sets[0]).expect("the rules fit");
+    let rule = programs.loaded.first_rule();
+    for n in 1..=5 {
+        assert!(dropped(&mut programs, hosts[(n + 1) % 2]));
+        assert!(!dropped(&mut programs, hosts[n % 2]));
+        programs.loaded.readdress(&sets[n % 2]).expect("they fit");
+        let rules = programs.loaded.tables.rules().expect("rules");
+        assert_eq!(rules.len(), 1);
+        assert_eq!((rules[0].0, programs.loaded.first_rule()), (rule, rule));
+        let counters = programs.loaded.tables.counters(rule, Direction::Egress);
+        assert_eq!(counters.expect("counters").dropped_skbs, n as u64);
+    }
+    // A new rule set starts beside the rules in force, wherever its far ends go.
+    programs.replace(&sets[0]).expect("the rules fit");
+    assert_ne!(programs.loaded.first_rule(), rule);
+    assert!(dropped(&mut programs, hosts[0]));
+}
+
+#[test]
 fn a_full_map_is_named_and_leaves_the_old_set_in_force() {
     let capacity = Capacity {
         hosts: 2,
