@@ -224,6 +224,10 @@ pub struct Rule {
     pub every: u64,
     /// Start of the rule's random draws.
     pub seed: u64,
+    /// Share of flows that it takes, as [`crate::random::probability`]; 0 for all.
+    pub flows: u64,
+    /// Which flows these are. The same for all rules that are to take the same.
+    pub flow_seed: u64,
     /// [`Model::Mark`]: bits of the skb mark to set.
     pub mark: u32,
     /// [`Model::Mark`]: bits of the skb mark to replace.

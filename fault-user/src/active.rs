@@ -181,7 +181,11 @@ fn begin(plan: &Plan<'_>, object: Object<'_>, netns_inode: u64) -> Result<Faults
     let mut active = Vec::new();
     for (n, interface) in (0..).zip(interfaces) {
         let seed = fault_common::random::draw(plan.seed, n);
-        let rules = compile(plan.spec, seed)?;
+        let mut rules = compile(plan.spec, seed)?;
+        for named in &mut rules.rules {
+            // What crosses two interfaces is one flow.
+            named.rule.flow_seed = plan.seed;
+        }
         let mut loaded = Loaded::new(object, interface.link, Capacity::of(&rules, plan.names)?)?;
         attach::load(&mut loaded, directions)?;
         for connection in plan.spared {

@@ -8,7 +8,9 @@ use fault_common::layout::PortRange;
 use ipnet::IpNet;
 
 use crate::container::ContainerId;
-use crate::spec::{Dscp, Endpoint, Percent, Protocol, SkbMark, count, duration, endpoint, port};
+use crate::spec::{
+    Dscp, Endpoint, Percent, Protocol, SkbMark, count, duration, endpoint, percent, port,
+};
 
 mod parse;
 mod refusal;
@@ -176,7 +178,9 @@ pub struct MarkArgs {
 
 /// Which packets a fault takes.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Selectors (without an address, port or protocol: every frame)")]
+#[command(
+    next_help_heading = "Selectors (without an address, port, protocol or flow: every frame)"
+)]
 pub struct Selectors {
     /// Interface (repeatable)
     #[arg(
@@ -221,6 +225,9 @@ pub struct Selectors {
         allow_negative_numbers = true
     )]
     pub local_port: Vec<PortRange>,
+    /// Share of flows, in points: all packets of a flow, or none
+    #[arg(long, value_name = "PERCENT", value_parser = percent::parse_share, allow_negative_numbers = true)]
+    pub flows: Option<Percent>,
     /// egress, ingress or both [default for loss and mark: egress]
     #[arg(long, value_enum, hide_possible_values = true)]
     pub direction: Option<Direction>,

@@ -128,6 +128,7 @@ fn inject(kind: FaultKind, selectors: Selectors, life: Life) -> Result<Command, 
             protocols: selectors.proto,
             far_ports: selectors.port,
             near_ports: selectors.local_port,
+            flows: selectors.flows,
             directions,
         },
         seed: selectors.seed,
@@ -236,7 +237,7 @@ mod tests {
         let request = request(
             "faultctl loss --every 10 --iface b --iface a --iface b --to 10.0.0.0/8 \
              --from 10.1.0.0/16 --except 10.0.0.1 --proto tcp,udp --proto sctp --port 80,443 \
-             --local-port 1-9 --direction both --netns blue --include-ssh --seed 0x10 --for 1m30s \
+             --local-port 1-9 --direction both --netns blue --include-ssh --flows 10% --seed 0x10 --for 1m30s \
              --metrics [::1]:9909 --json --attach clsact -- ping -c 1 --json",
         );
         let selectors = &request.spec.selectors;
@@ -251,6 +252,7 @@ mod tests {
         assert_eq!(selectors.protocols.len(), 3);
         assert_eq!(selectors.far_ports.len(), 2);
         assert_eq!(selectors.near_ports.len(), 1);
+        assert_eq!(selectors.flows, spec::Percent::new(10.0));
         assert_eq!(selectors.directions, Directions::Both);
         assert_eq!(request.interfaces, ["b", "a"]);
         assert_eq!(request.place, Place::Path("/run/netns/blue".into()));

@@ -13,6 +13,9 @@ pub enum ValueError {
     /// Outside 0 to 100.
     #[error("a percentage is between 0 and 100")]
     PercentOutOfRange,
+    /// Nothing.
+    #[error("a share of nothing")]
+    EmptyShare,
     /// Not a count of at least one.
     #[error("not a whole number of at least 1")]
     NotACount,
@@ -111,6 +114,7 @@ impl ValueError {
     /// What to type instead.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
+            Self::EmptyShare => "give more than 0, as in `10%`",
             Self::NotAPercentage | Self::PercentOutOfRange => {
                 "percent are points from 0 to 100, as in `50`, `50%` or `0.1`"
             }

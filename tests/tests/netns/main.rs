@@ -6,6 +6,7 @@ mod composition;
 mod confirm;
 mod down;
 mod features;
+mod flows;
 mod frames;
 mod interface;
 mod killed;

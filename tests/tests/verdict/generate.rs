@@ -149,6 +149,8 @@ fn rule(dice: &mut Dice) -> NamedRule {
         correlation: dice.of(&[0, 0, probability::ONE / 4, probability::ONE]),
         every: 1 + dice.below(5) as u64,
         seed: dice.number(),
+        flows: dice.of(&[0, 0, probability::ONE / 2, probability::ONE - 1]),
+        flow_seed: dice.number(),
         mark: (dice.number() & any) as u32,
         mark_mask: dice.of(&[0, 0xff, u32::MAX]),
         dscp: dice.of(&[Rule::NO_DSCP, 0, 46, 63]),
