@@ -6,11 +6,12 @@
 )]
 
 use crate::{
-    address::Address,
     layout::{Direction, Model, NEAR_NETWORKS, PORT_RANGES, Ports, Rule},
     packet::Flow,
     random::{draw, probability},
 };
+
+mod flows;
 
 /// What a rule wants with a packet that it matched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +77,7 @@ pub fn matches(rule: &Rule, flow: &Flow, direction: Direction) -> bool {
         && takes_protocol(&rule.protocols, flow.protocol)
         && takes_ports(rule, flow)
         && takes_near(rule, flow)
-        && takes_flow(rule, flow)
+        && flows::takes(rule, flow)
 }
 
 #[inline]
@@ -139,27 +140,6 @@ fn takes_near(rule: &Rule, flow: &Flow) -> bool {
         }
     }
     false
-}
-
-/// The number of a flow says whether it is in the share, so all its packets are, or none.
-#[inline]
-fn takes_flow(rule: &Rule, flow: &Flow) -> bool {
-    rule.flows == 0 || probability::happens(rule.flows, flow_number(rule.flow_seed, flow))
-}
-
-/// Evenly spread over flows, and the same for a flow as either end sees it: what comes in
-/// on one interface and leaves on another is one flow.
-///
-/// A flow is both addresses, the protocol and both ports; without the ports where a packet
-/// has none: of a protocol without ports, and in later fragments.
-#[inline]
-fn flow_number(seed: u64, flow: &Flow) -> u32 {
-    let end = |address: Address, port: u32| {
-        let [a, b, c, d] = address.0.map(u64::from);
-        draw(draw(draw(seed, a << 32 | b), c << 32 | d), u64::from(port))
-    };
-    let both = end(flow.far, flow.far_port).wrapping_add(end(flow.near, flow.near_port));
-    draw(both, u64::from(flow.protocol)) as u32
 }
 
 #[cfg(test)]
