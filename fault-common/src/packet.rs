@@ -294,13 +294,13 @@ impl Flow {
     #[inline(always)]
     fn read_ipv6<P: Packet>(&mut self, packet: &P, direction: Direction) -> Result<(), Reason> {
         let offset = self.network_offset;
-        let [first, second, a, b, c, d, e, f, g, h] =
-            packet.words(offset).ok_or(Reason::Truncated)?;
+        let words: [u32; 10] = packet.words(offset).ok_or(Reason::Truncated)?;
+        let [first, second, source @ .., to0, to1, to2, to3] = words;
         if first >> 28 != 6 {
             return Err(Reason::Malformed);
         }
         let address = |words: [u32; 4]| Address(words.map(u32::to_be));
-        self.set_ends(address([a, b, c, d]), address([e, f, g, h]), direction);
+        self.set_ends(address(source), address([to0, to1, to2, to3]), direction);
         self.flags = Self::IPV6;
         let next = (second >> 8) as u8;
         let hop_limit = second as u8;

@@ -3,6 +3,7 @@
 mod apt;
 mod cargo;
 mod command;
+mod count;
 mod ebpf;
 mod install;
 mod linker;
@@ -11,6 +12,7 @@ mod run;
 mod setup;
 mod test;
 mod toolchain;
+mod vm;
 
 use std::{env, ffi::OsString, path::PathBuf, process::ExitCode};
 
@@ -55,6 +57,9 @@ enum Task {
         #[arg(last = true)]
         args: Vec<OsString>,
     },
+    /// Tests, a shell or a command on other kernels, in virtual machines
+    #[command(subcommand)]
+    Vm(vm::Task),
     /// Check format, lints on both targets, dependencies and spelling
     Lint,
     /// Build a release and install the binary
@@ -103,6 +108,7 @@ fn perform(cli: Cli) -> Result<ExitCode> {
         Task::BuildEbpf => ebpf::build(&wanted)?,
         Task::Run { args } => run::faultctl(&args, &wanted)?,
         Task::Test { levels, args } => return test::test(&levels, &args, &wanted),
+        Task::Vm(task) => return vm::perform(task, &wanted),
         Task::Lint => lint::lint(&wanted)?,
         Task::Install { prefix, destdir } => {
             install::install(&prefix, destdir.as_deref(), &wanted)?;
