@@ -12,6 +12,7 @@ mod run;
 mod setup;
 mod test;
 mod toolchain;
+mod verifier;
 mod vm;
 
 use std::{env, ffi::OsString, path::PathBuf, process::ExitCode};
@@ -76,9 +77,9 @@ enum Task {
         #[arg(last = true)]
         args: Vec<OsString>,
     },
-    /// Compare the verifier's instruction counts with the stored ones
+    /// Compare the verifier's instruction counts on each kernel with the stored ones
     Verifier {
-        /// Store this kernel's counts
+        /// Store the counts
         #[arg(long)]
         store: bool,
     },
@@ -114,7 +115,7 @@ fn perform(cli: Cli) -> Result<ExitCode> {
             install::install(&prefix, destdir.as_deref(), &wanted)?;
         }
         Task::Bench { args } => run::bench(&args, &wanted)?,
-        Task::Verifier { store } => run::verifier(store, &wanted)?,
+        Task::Verifier { store } => return verifier::verifier(store, &wanted),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -14,7 +14,7 @@ use std::{
     process::{Command, ExitCode, Stdio},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
@@ -223,6 +223,35 @@ fn run_test(
     Ok(())
 }
 
+/// What the binary `verifier` prints on each kernel.
+pub fn verifier(wanted: &Wanted) -> Result<Vec<(String, String)>> {
+    setup::test()?;
+    ebpf::build(wanted)?;
+    let mut texts = Vec::new();
+    for series in SERIES {
+        let kernel = kernel::ensure(&Source::Debian(series))?;
+        let run = Run::new()?;
+        let size = Size::default();
+        let accelerator = accelerator(&kernel, &run, size)?;
+        files(&kernel, &run, &["verifier".to_owned()], None, None)?;
+        let machine = Machine {
+            kernel: &kernel,
+            run: &run,
+            accelerator,
+            memory: size.memory,
+        };
+        let mut text = String::new();
+        let code = machine.run(|line| text += line)?;
+        ensure!(
+            code == 0,
+            "`verifier` failed on Linux {}: {text}",
+            kernel.release
+        );
+        texts.push((kernel.version(), text));
+    }
+    Ok(texts)
+}
+
 fn interact(
     guest: &Guest,
     command: &[String],
@@ -293,7 +322,9 @@ fn files(
         files.directory(directory)?;
     }
     files.executable("/bin/guest", &stripped("guest")?)?;
-    files.executable("/bin/faultctl", &stripped("faultctl")?)?;
+    for name in ["faultctl", "verifier"] {
+        files.executable(&format!("/bin/{name}"), &stripped(name)?)?;
+    }
     for program in PROGRAMS {
         files.program(program)?;
     }
@@ -362,7 +393,7 @@ fn files(
 
 /// One of our binaries, without what only a debugger reads.
 fn stripped(name: &str) -> Result<PathBuf> {
-    strip(&cargo::binary(name, "dev")?)
+    strip(&cargo::binary(name, "release")?)
 }
 
 fn strip(binary: &Path) -> Result<PathBuf> {

@@ -145,7 +145,7 @@ impl Machine<'_> {
             .arg(self.run.initramfs())
             .args([
                 "-append",
-                "console=ttyS1 panic=-1 oops=panic rdinit=/bin/guest",
+                "console=ttyS1 panic=-1 oops=panic rdinit=/bin/guest mitigations=off rcupdate.rcu_expedited=1 nokaslr",
             ])
             .args(["-device", "virtio-rng-pci"])
             .args(["-chardev", &format!("stdio,id=data,signal={signals}")])
