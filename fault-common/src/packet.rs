@@ -21,6 +21,10 @@ pub trait Packet {
     /// A header at once.
     fn words<const N: usize>(&self, offset: u32) -> Option<[u32; N]>;
 
+    /// The same number, of which the kernel's verifier knows nothing: it would otherwise
+    /// walk on from here once for each value that it may have.
+    fn forget(&self, number: u32) -> u32;
+
     /// The same frame for reads at offsets that the frame itself decides about.
     ///
     /// In the kernel these go through a helper: slower than a look into memory, but
@@ -51,6 +55,10 @@ impl Packet for &[u8] {
         let bytes = self.get(offset as usize..)?.get(..4 * N)?;
         let (words, _) = bytes.as_chunks();
         Some(core::array::from_fn(|n| u32::from_be_bytes(words[n])))
+    }
+
+    fn forget(&self, number: u32) -> u32 {
+        number
     }
 
     type Wandering<'a>
@@ -263,7 +271,7 @@ impl Flow {
             ether_type = packet.half(offset + 2).ok_or(Reason::Truncated)?;
             offset += 4;
         }
-        self.network_offset = offset;
+        self.network_offset = packet.forget(offset);
         Ok(ether_type)
     }
 
