@@ -15,6 +15,4 @@ mod mark;
 mod metrics;
 mod privileges;
 mod selectors;
-
-/// How a test attaches: both are available from Linux 6.6 on, clsact before too.
-const HOOKS: [&str; 2] = ["tcx", "clsact"];
+mod virtio;
