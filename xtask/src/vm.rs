@@ -91,8 +91,8 @@ const ROOM: u64 = 600 << 20;
 
 /// Programs of this machine that guests have, beside busybox's.
 const PROGRAMS: &[&str] = &[
-    "bash", "busybox", "capsh", "curl", "ethtool", "ip", "iperf3", "kmod", "ping", "promtool",
-    "ss", "tc", "tcpdump",
+    "bash", "busybox", "capsh", "curl", "ethtool", "flock", "ip", "iperf3", "kmod", "ping",
+    "promtool", "ss", "tc", "tcpdump", "unshare",
 ];
 /// Where busybox gives way to the real one.
 const BUSYBOX: &[&str] = &[

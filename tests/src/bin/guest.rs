@@ -79,7 +79,7 @@ fn perform() -> Result<()> {
     }
     for arguments in [
         &["ip", "link", "set", "lo", "up"][..],
-        &["modprobe", "-a", "virtio_pci", "virtio_net"],
+        &["modprobe", "-a", "virtio_pci", "virtio_net", "tun"],
     ] {
         let status = Command::new(arguments[0])
             .args(&arguments[1..])

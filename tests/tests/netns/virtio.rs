@@ -18,6 +18,7 @@ use nix::{
     unistd::Pid,
 };
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 
 const PORT: u16 = 50_000;
 /// From each CPU.
@@ -127,15 +128,15 @@ fn flow(from: &Card, to: &Card, family: usize) -> u64 {
         .set_read_timeout(Some(Duration::from_millis(20)))
         .expect("a timeout");
     let received = AtomicU64::new(0);
-    let sender = from
-        .namespace
-        .run(|| UdpSocket::bind(address(from)).expect("a sender"));
-    sender.connect(address(to)).expect("a route");
     let cpus = thread::available_parallelism().expect("CPUs").get();
+    // A connected socket keeps to one queue, so each CPU has its own.
+    let senders: Vec<_> = (0..cpus)
+        .map(|_| sender(from, address(from), address(to)))
+        .collect();
     let is_done = AtomicU64::new(0);
     thread::scope(|scope| {
-        for cpu in 0..cpus {
-            let (sender, is_done) = (&sender, &is_done);
+        for (cpu, sender) in senders.iter().enumerate() {
+            let is_done = &is_done;
             scope.spawn(move || {
                 let mut set = CpuSet::new();
                 set.set(cpu).expect("a CPU");
@@ -164,4 +165,15 @@ fn flow(from: &Card, to: &Card, family: usize) -> u64 {
         }
     });
     received.into_inner()
+}
+
+/// One of several sockets with the same addresses.
+fn sender(card: &Card, from: SocketAddr, to: SocketAddr) -> UdpSocket {
+    card.namespace.run(|| {
+        let socket = Socket::new(Domain::for_address(from), Type::DGRAM, None).expect("a socket");
+        socket.set_reuse_port(true).expect("a shared port");
+        socket.bind(&from.into()).expect("an address");
+        socket.connect(&to.into()).expect("a route");
+        socket.into()
+    })
 }
