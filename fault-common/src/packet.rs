@@ -21,6 +21,10 @@ pub trait Packet {
     /// A header at once.
     fn words<const N: usize>(&self, offset: u32) -> Option<[u32; N]>;
 
+    /// The same number, of which the kernel's verifier knows nothing: it would otherwise
+    /// walk on from here once for each value that it may have.
+    fn forget(&self, number: u32) -> u32;
+
     /// The same frame for reads at offsets that the frame itself decides about.
     ///
     /// In the kernel these go through a helper: slower than a look into memory, but
@@ -51,6 +55,10 @@ impl Packet for &[u8] {
         let bytes = self.get(offset as usize..)?.get(..4 * N)?;
         let (words, _) = bytes.as_chunks();
         Some(core::array::from_fn(|n| u32::from_be_bytes(words[n])))
+    }
+
+    fn forget(&self, number: u32) -> u32 {
+        number
     }
 
     type Wandering<'a>
@@ -270,7 +278,7 @@ impl Flow {
             ether_type = packet.half(offset + 2).ok_or(Reason::Truncated)?;
             offset += 4;
         }
-        self.network_offset = offset;
+        self.network_offset = packet.forget(offset);
         Ok(ether_type)
     }
 
@@ -301,13 +309,13 @@ impl Flow {
     #[inline(always)]
     fn read_ipv6<P: Packet>(&mut self, packet: &P, direction: Direction) -> Result<(), Reason> {
         let offset = self.network_offset;
-        let [first, second, a, b, c, d, e, f, g, h] =
-            packet.words(offset).ok_or(Reason::Truncated)?;
+        let words: [u32; 10] = packet.words(offset).ok_or(Reason::Truncated)?;
+        let [first, second, source @ .., to0, to1, to2, to3] = words;
         if first >> 28 != 6 {
             return Err(Reason::Malformed);
         }
         let address = |words: [u32; 4]| Address(words.map(u32::to_be));
-        self.set_ends(address([a, b, c, d]), address([e, f, g, h]), direction);
+        self.set_ends(address(source), address([to0, to1, to2, to3]), direction);
         self.flags = Self::IPV6;
         let next = (second >> 8) as u8;
         let hop_limit = second as u8;

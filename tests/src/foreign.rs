@@ -1,19 +1,24 @@
 //! Someone else's programs on the same interface.
 
 use std::{
-    io,
+    ffi::CString,
+    fs, io,
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
 };
 
 use nix::net::if_::if_nametoindex;
 
-use crate::lab::{Lab, Side};
+use crate::{
+    kernel,
+    lab::{Lab, Side},
+};
 
-/// A tcx program that counts frames and lets the next program decide; gone when dropped.
+/// A program that counts frames and lets the next program decide: a tcx link, gone when
+/// dropped, or before Linux 6.6 a filter on clsact.
 #[derive(Debug)]
 pub struct Counting {
     counts: OwnedFd,
-    _link: OwnedFd,
+    _link: Option<OwnedFd>,
 }
 
 impl Counting {
@@ -55,18 +60,23 @@ impl Counting {
                 ..ProgLoad::default()
             },
         );
-        let link = lab.near.run(|| {
-            let index = if_nametoindex(lab.dev(Side::Near)).expect("the interface is there");
-            bpf(
-                LINK_CREATE,
-                &mut LinkCreate {
-                    program: program.as_raw_fd().cast_unsigned(),
-                    index,
-                    attach_type,
-                    ..LinkCreate::default()
-                },
-            )
-        });
+        let link = if kernel::hooks().contains(&"tcx") {
+            Some(lab.near.run(|| {
+                let index = if_nametoindex(lab.dev(Side::Near)).expect("the interface is there");
+                bpf(
+                    LINK_CREATE,
+                    &mut LinkCreate {
+                        program: program.as_raw_fd().cast_unsigned(),
+                        index,
+                        attach_type,
+                        ..LinkCreate::default()
+                    },
+                )
+            }))
+        } else {
+            filter(lab, sender, &program);
+            None
+        };
         Self {
             counts,
             _link: link,
@@ -88,10 +98,42 @@ impl Counting {
     }
 }
 
+/// Adds a filter, by way of a path that tc(8) finds the program at.
+fn filter(lab: &Lab, sender: Side, program: &OwnedFd) {
+    let path = format!(
+        "/sys/fs/bpf/foreign-{}-{}",
+        std::process::id(),
+        program.as_raw_fd()
+    );
+    let name = CString::new(path.as_str()).expect("no zero");
+    let pinned = call(
+        OBJ_PIN,
+        &mut ObjPin {
+            path: name.as_ptr() as u64,
+            descriptor: program.as_raw_fd().cast_unsigned(),
+            flags: 0,
+        },
+    );
+    assert_eq!(pinned, 0, "{path}: {}", io::Error::last_os_error());
+    let (dev, direction) = (lab.dev(Side::Near), sender.direction());
+    if !lab
+        .near
+        .tc(&format!("qdisc show dev {dev}"))
+        .contains("clsact")
+    {
+        lab.near.tc(&format!("qdisc add dev {dev} clsact"));
+    }
+    lab.near.tc(&format!(
+        "filter add dev {dev} {direction} bpf direct-action object-pinned {path}"
+    ));
+    fs::remove_file(path).expect("to unpin it");
+}
+
 // linux/bpf.h
 const MAP_CREATE: libc::c_int = 0;
 const MAP_LOOKUP: libc::c_int = 1;
 const PROG_LOAD: libc::c_int = 5;
+const OBJ_PIN: libc::c_int = 6;
 const LINK_CREATE: libc::c_int = 28;
 const ARRAY: u32 = 2;
 const SCHED_CLS: u32 = 3;
@@ -124,6 +166,13 @@ struct ProgLoad {
     code: u64,
     license: u64,
     log: [u64; 2],
+}
+
+#[repr(C)]
+struct ObjPin {
+    path: u64,
+    descriptor: u32,
+    flags: u32,
 }
 
 #[repr(C)]

@@ -11,6 +11,7 @@ pub mod echo;
 pub mod faultctl;
 pub mod foreign;
 pub mod frame;
+pub mod kernel;
 pub mod lab;
 pub mod namespace;
 pub mod pace;

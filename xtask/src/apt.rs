@@ -81,6 +81,18 @@ pub const TESTS: &[Package] = &[
     package("tmux", "tmux", "tests inject from inside it"),
 ];
 
+/// What guests need on this side, and what they have of this machine.
+pub const GUESTS: &[Package] = &[
+    package(
+        "qemu-system-x86",
+        "qemu-system-x86_64",
+        "tests run on other kernels in it",
+    ),
+    package("kmod", "depmod", "guests load their modules with it"),
+    package("busybox-static", "busybox", "the guests' small programs"),
+    package("curl", "curl", "guests have it"),
+];
+
 /// `promtool`: its package would start Prometheus.
 pub const PROMTOOL: Package = package(
     "prometheus",
@@ -173,22 +185,7 @@ pub fn extract(package: &Package, libraries: &[Package]) -> Result<()> {
     let _ = fs::remove_dir_all(&unpacked);
     fs::create_dir_all(&unpacked)?;
     fs::create_dir_all(tools.join("bin"))?;
-    with_lists(|| {
-        command::run(
-            Command::new("apt-get")
-                .args(["download", "-qq", "-o", "APT::Sandbox::User=root", name])
-                .current_dir(&unpacked),
-            "see that Debian's mirror can be reached",
-        )
-    })?;
-    for entry in fs::read_dir(&unpacked)? {
-        command::run(
-            Command::new("dpkg-deb")
-                .arg("--extract")
-                .args([&entry?.path(), &unpacked]),
-            "see that there is room on the disk",
-        )?;
-    }
+    unpack(name, &unpacked)?;
     let program = ["usr/bin", "usr/sbin"]
         .map(|directory| unpacked.join(directory).join(probe))
         .into_iter()
@@ -197,6 +194,37 @@ pub fn extract(package: &Package, libraries: &[Package]) -> Result<()> {
     fs::rename(program, tools.join("bin").join(probe))?;
     fs::remove_dir_all(unpacked)?;
     Ok(())
+}
+
+/// Downloads a package and unpacks it into a directory, which holds nothing else yet.
+pub fn unpack(name: &str, directory: &Path) -> Result<()> {
+    with_lists(|| {
+        command::run(
+            Command::new("apt-get")
+                .args(["download", "-qq", "-o", "APT::Sandbox::User=root", name])
+                .current_dir(directory),
+            "see that Debian's mirror can be reached",
+        )
+    })?;
+    for entry in fs::read_dir(directory)? {
+        let package = entry?.path();
+        command::run(
+            Command::new("dpkg-deb")
+                .arg("--extract")
+                .args([&package, directory]),
+            "see that there is room on the disk",
+        )?;
+        fs::remove_file(package)?;
+    }
+    Ok(())
+}
+
+/// Brings the package lists up to date.
+pub fn update() -> Result<()> {
+    command::run(
+        apt_get()?.args(["update", "-qq"]),
+        "see that Debian's mirror can be reached",
+    )
 }
 
 impl Package {
@@ -216,10 +244,7 @@ fn with_lists(attempt: impl Fn() -> Result<()>) -> Result<()> {
         return Ok(());
     }
     say("the package lists are missing or stale: apt-get update");
-    command::run(
-        apt_get()?.args(["update", "-qq"]),
-        "see that Debian's mirror can be reached",
-    )?;
+    update()?;
     attempt()
 }
 

@@ -8,11 +8,10 @@ use std::{
 use fault_tests::{
     Family, Faultctl, Lab, Side,
     faultctl::{command, words},
+    kernel::hooks,
     programs, udp,
     wait::{SOON, until},
 };
-
-use crate::HOOKS;
 
 const LINE: &str = "loss 100 --json --iface eth0";
 
@@ -24,7 +23,7 @@ fn in_force(lab: &Lab) -> bool {
 fn what_nobody_confirms_is_undone() {
     let lab = Lab::new();
     let before = programs::hooks(&lab);
-    for hook in HOOKS {
+    for hook in hooks() {
         // A stdin that is at its end, and one on which nothing comes.
         let (reader, _writer) = pipe().expect("a pipe");
         let mut silent = command(&lab.near, &[]);

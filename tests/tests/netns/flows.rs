@@ -6,11 +6,11 @@ use std::{
     time::Duration,
 };
 
-use fault_tests::{Family, Faultctl, Lab, Namespace, Side, binomial::assert_rate, udp};
+use fault_tests::{
+    Family, Faultctl, Lab, Namespace, Side, binomial::assert_rate, kernel::hooks, udp,
+};
 
 use socket2::{Domain, Socket, Type};
-
-use crate::HOOKS;
 
 const FLOWS: u16 = 150;
 const SHARE: f64 = 0.3;
@@ -36,7 +36,7 @@ fn lost(lab: &Lab, family: Family) -> Vec<bool> {
 fn flow_is_lost_as_a_whole_or_not_at_all_and_the_seed_says_which() {
     let lab = Lab::new();
     let mut before = None;
-    for hook in HOOKS {
+    for hook in hooks() {
         let line = format!("partition --iface eth0 --attach {hook} --flows 30% --seed 11");
         let faultctl = Faultctl::start(&lab.near, &line);
         let lost = Family::ALL.map(|family| lost(&lab, family));

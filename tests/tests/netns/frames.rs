@@ -8,12 +8,11 @@ use fault_tests::{
         self, DESTINATION_OPTIONS, FRAGMENT, Fragment, HOP_BY_HOP, UDP, ethernet, fragment_header,
         ip, options_header,
     },
+    kernel::hooks,
     packet,
     tun::Tun,
     udp,
 };
-
-use crate::HOOKS;
 
 const PORT: u16 = 80;
 const COUNT: u64 = 50;
@@ -26,7 +25,7 @@ fn check(
     expected: u64,
     frame: impl Fn(Side, &[u8; 8]) -> Vec<u8> + Sync,
 ) {
-    for hook in HOOKS {
+    for hook in hooks() {
         let faultctl = Faultctl::start(
             &lab.near,
             &format!("partition --iface eth0 --proto udp --port {PORT} --attach {hook}"),
@@ -201,7 +200,7 @@ fn unknown_frames_pass_a_rule_with_selectors_and_not_one_without() {
 
 #[test]
 fn interface_without_ethernet_header_has_the_same_rules() {
-    for hook in HOOKS {
+    for hook in hooks() {
         let namespace = Namespace::new();
         let mut tun = Tun::new(&namespace, "tun0");
         namespace.ip(

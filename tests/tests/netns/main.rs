@@ -20,6 +20,4 @@ mod place;
 mod privileges;
 mod selectors;
 mod ssh;
-
-/// How a test attaches: both are available from Linux 6.6 on, clsact before too.
-const HOOKS: [&str; 2] = ["tcx", "clsact"];
+mod virtio;

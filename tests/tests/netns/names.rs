@@ -5,12 +5,11 @@ use std::{fs, path::PathBuf};
 use fault_tests::{
     Family, Faultctl, Lab, Side,
     faultctl::{binary, run, words},
+    kernel::hooks,
     lab::{FROM_PORT, TO_PORT},
     udp,
 };
 use serde_json::Value;
-
-use crate::HOOKS;
 
 const COUNT: u64 = 20;
 
@@ -82,7 +81,7 @@ fn moved(faultctl: &Faultctl) -> Value {
 
 #[test]
 fn fault_follows_a_name_and_goes_on_counting() {
-    for hook in HOOKS {
+    for hook in hooks() {
         let lab = Lab::new();
         let hosts = Hosts::new(hook);
         hosts.set(&Family::ALL.map(Family::far));

@@ -9,11 +9,10 @@ use std::{
 use fault_tests::{
     Family, Faultctl, Lab, Namespace, Side,
     faultctl::{run, words},
+    kernel::hooks,
     programs, udp,
     wait::{SOON, until},
 };
-
-use crate::HOOKS;
 
 /// A process that does nothing, killed when dropped.
 struct Idle(Child);
@@ -106,7 +105,7 @@ fn interfaces(faultctl: &Faultctl) -> Vec<&str> {
 
 #[test]
 fn fault_goes_where_a_process_is_and_stays_when_that_ends() {
-    for hook in HOOKS {
+    for hook in hooks() {
         let lab = Lab::new();
         lab.near.ip("link add other type veth peer name third");
         let before = programs::hooks(&lab);

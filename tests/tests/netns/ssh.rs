@@ -9,6 +9,7 @@ use std::{
 use fault_tests::{
     Family, Lab, Side,
     faultctl::{binary, output},
+    kernel::hooks,
     ssh::{PORT, Server, Session, USER, connects},
     wait::{SOON, until},
 };
@@ -19,8 +20,6 @@ use fault_user::{
     namespace::Namespace,
 };
 use serde_json::{Value, json};
-
-use crate::HOOKS;
 
 /// Long enough for what is not lost.
 const AT_ONCE: Duration = Duration::from_millis(500);
@@ -54,7 +53,7 @@ fn assert_spared(lab: &Lab, family: Family, session: &mut Session, started: &Val
 
 #[test]
 fn session_goes_on_through_a_fault_that_takes_everything_else() {
-    for hook in HOOKS {
+    for hook in hooks() {
         let lab = Lab::new();
         let server = Server::start(&lab.near);
         for family in Family::ALL {

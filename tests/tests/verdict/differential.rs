@@ -11,7 +11,10 @@ use fault_common::{
     layout::{Connection, Direction, Rule},
     packet::{Flow, LinkLayer, Reason},
 };
-use fault_tests::verdict::{Programs, runs};
+use fault_tests::{
+    kernel::cases,
+    verdict::{Programs, runs},
+};
 use fault_user::maps::Capacity;
 
 use crate::{
@@ -19,11 +22,12 @@ use crate::{
     model::Model,
 };
 
-const SETS: u64 = 600;
+const CASES: u64 = 120_000;
+/// For each set of rules.
 const FRAMES: u64 = 200;
 
 #[test]
-fn kernel_and_host_agree_on_120_000_generated_cases() {
+fn kernel_and_host_agree_on_generated_cases() {
     for link in [LinkLayer::Ethernet, LinkLayer::None] {
         let mut programs = Programs::load(
             link,
@@ -35,24 +39,25 @@ fn kernel_and_host_agree_on_120_000_generated_cases() {
         .expect("the programs load");
         let connections = connections(&mut Dice::new(0x55));
         let mut lost = 0;
-        for n in 0..SETS / 2 {
+        let sets = cases(CASES) / FRAMES / 2;
+        for n in 0..sets {
             // Nothing is spared at first, then connections, then address resolution too.
-            if n == SETS / 8 {
+            if n == sets / 4 {
                 for connection in &connections {
                     programs.loaded.spare(connection).expect("it fits");
                 }
-            } else if n == SETS / 4 {
+            } else if n == sets / 2 {
                 programs.loaded.spare_neighbours();
             }
-            let in_force = if n < SETS / 8 { &[] } else { &connections[..] };
+            let in_force = if n < sets / 4 { &[] } else { &connections[..] };
             let spared = Spared {
                 connections: in_force,
-                neighbours: n >= SETS / 4,
+                neighbours: n >= sets / 2,
             };
             lost += compare(&mut programs, link, n, &connections, &spared);
         }
         // The cases are worth something only if both outcomes are common.
-        let cases = SETS / 2 * FRAMES;
+        let cases = sets * FRAMES;
         assert!(
             (cases / 10..cases * 9 / 10).contains(&lost),
             "{lost} of {cases} lost"

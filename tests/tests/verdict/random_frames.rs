@@ -1,7 +1,10 @@
 //! Frames of nothing but chance.
 
 use fault_common::{layout::Direction, packet::LinkLayer};
-use fault_tests::verdict::{Programs, runs};
+use fault_tests::{
+    kernel::cases,
+    verdict::{Programs, runs},
+};
 use fault_user::{
     maps::Capacity,
     spec::{FaultKind, FaultSpec, Selectors, compile},
@@ -12,7 +15,7 @@ use crate::generate::Dice;
 const FRAMES: u64 = 1_000_000;
 
 #[test]
-fn a_million_random_frames_pass_what_no_rule_names() {
+fn random_frames_pass_what_no_rule_names() {
     let spec = FaultSpec {
         kind: FaultKind::Partition,
         selectors: Selectors {
@@ -45,7 +48,7 @@ fn a_million_random_frames_pass_what_no_rule_names() {
         programs.replace(&set).expect("the rules fit");
         programs
     });
-    for n in 0..FRAMES {
+    for n in 0..cases(FRAMES) {
         let length = 15 + dice.below(112);
         let mut frame = dice.bytes(length);
         // Half of them get past the first look.
