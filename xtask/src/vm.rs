@@ -371,6 +371,8 @@ fn files(
     ] {
         files.file(path, content.as_bytes(), 0o644)?;
     }
+    let prompt = format!("PS1='guest with Linux {} \\w # '\n", kernel.version());
+    files.file("/root/.bashrc", prompt.as_bytes(), 0o644)?;
     let commands = if command.is_empty() {
         vec![]
     } else {
@@ -383,7 +385,6 @@ fn files(
             "PATH": "/bin:/sbin",
             "HOME": "/root",
             "TERM": std::env::var("TERM").unwrap_or_else(|_| "dumb".to_owned()),
-            "PS1": format!("guest with Linux {} \\w # ", kernel.version()),
             "RUST_BACKTRACE": "1",
             "FAULTCTL_BIN": "/bin/faultctl",
             "FAULTCTL_BENCH_OBJECT": "/lib/bench.o",
