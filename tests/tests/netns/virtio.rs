@@ -23,8 +23,7 @@ use socket2::{Domain, Socket, Type};
 const PORT: u16 = 50_000;
 /// From each CPU.
 const COUNT: u64 = 2_048;
-/// On each CPU. The kernel draws a queue for each socket: two CPUs' sockets are all on one
-/// of two queues once in 2^31.
+/// On each CPU. The kernel chooses a queue by CPU, or draws one for each socket.
 const SOCKETS: u64 = 16;
 
 /// Both cards are on networks of their own, with a router in between: its addresses end
@@ -97,9 +96,7 @@ fn counters_are_exact_on_a_card_with_several_queues() {
                         near.dev
                     ),
                 );
-                let before = from.sent_by_queue();
                 let arrived = flow(from, to, family);
-                let after = from.sent_by_queue();
                 let ended = faultctl.end();
 
                 let cpus = thread::available_parallelism().expect("CPUs").get() as u64;
@@ -110,14 +107,13 @@ fn counters_are_exact_on_a_card_with_several_queues() {
                     "{hook} {direction}"
                 );
                 assert_eq!(ended.count(direction, "dropped"), sent - arrived);
-                // Half of what a socket sends, where a third of it is lost.
-                let busy = before
-                    .iter()
-                    .zip(&after)
-                    .filter(|(before, after)| *after - *before > COUNT / SOCKETS / 2);
-                assert!(busy.count() >= 2, "{before:?} {after:?}");
             }
         }
+    }
+    for card in [near, far] {
+        let sent = card.sent_by_queue();
+        let busy = sent.iter().filter(|sent| **sent > COUNT / 2);
+        assert!(busy.count() >= 2, "one queue did it all: {sent:?}");
     }
 }
 
