@@ -1,5 +1,6 @@
 //! Guests: tests and a shell on other kernels.
 
+mod files;
 mod initramfs;
 mod kernel;
 mod network;
@@ -16,7 +17,6 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use clap::{Args, Subcommand};
-use serde_json::json;
 
 use crate::{
     cargo::{self, Executable, cargo},
@@ -26,7 +26,6 @@ use crate::{
     test::Level,
     toolchain::Wanted,
 };
-use initramfs::Initramfs;
 use kernel::{Kernel, SERIES, Source};
 use qemu::{Accelerator, Machine};
 use run::Run;
@@ -84,27 +83,6 @@ impl Default for Size {
 
 /// Levels that guests run.
 const LEVELS: [Level; 2] = [Level::Verdict, Level::Netns];
-/// Cases of the heavy tests, which the host runs in full.
-const CASES: &str = "10000";
-/// One initramfs, and what the guest says.
-const ROOM: u64 = 600 << 20;
-
-/// Programs of this machine that guests have, beside busybox's.
-const PROGRAMS: &[&str] = &[
-    "bash", "busybox", "capsh", "curl", "ethtool", "flock", "ip", "iperf3", "kmod", "ping",
-    "promtool", "ss", "tc", "tcpdump", "unshare",
-];
-/// Where busybox gives way to the real one.
-const BUSYBOX: &[&str] = &[
-    "cat", "chmod", "cp", "cut", "date", "dd", "df", "dmesg", "echo", "env", "false", "find",
-    "free", "grep", "head", "hostname", "id", "kill", "less", "ln", "ls", "mkdir", "mount", "mv",
-    "nc", "nohup", "ps", "pwd", "rm", "sed", "seq", "setsid", "sleep", "sort", "stty", "sysctl",
-    "tail", "tee", "test", "timeout", "top", "touch", "tr", "true", "umount", "uname", "vi",
-    "watch", "wc", "wget", "which", "xargs",
-];
-/// Modules that tests and users ask for.
-const MODULES: &[&str] = &["crypto", "drivers/net", "drivers/virtio", "lib", "net"];
-
 /// Does it.
 pub fn perform(task: Task, wanted: &Wanted) -> Result<ExitCode> {
     match task {
@@ -134,13 +112,6 @@ pub fn perform(task: Task, wanted: &Wanted) -> Result<ExitCode> {
 /// The guest's devices get their addresses first.
 const COMMAND: &str = ". /etc/network && exec \"$@\"";
 const SHELL: &str = ". /etc/network && cat /etc/motd && exec bash -i";
-const MOTD: &str = "\
-`eth0` is 10.78.1.2 and fd78:1::2. The far end, 10.78.2.2 and fd78:2::2, is the namespace
-`far`, behind a router. Try:
-  faultctl loss 50 --iface eth0 -- ping -c 20 10.78.2.2
-Leave with Ctrl-D.
-";
-
 /// Runs the levels on each kernel and adds to the table what they came to.
 pub fn test(
     kernels: &[Source],
@@ -200,7 +171,7 @@ fn run_test(
     // Two threads, or libtest prints a test's name before what the test prints.
     // Guests have no SSH server, and what finds the operator's connection is the host's
     // to test; that it is spared, the verdict level tests here too.
-    let mut words = ["/bin/tests", "--test-threads=2", "--skip", "ssh::"]
+    let mut words = ["/bin/tests", "--test-threads=4", "--skip", "ssh::"]
         .map(str::to_owned)
         .to_vec();
     for argument in arguments {
@@ -211,7 +182,7 @@ fn run_test(
                 .to_owned(),
         );
     }
-    files(kernel, run, &words, None, Some(&test.path))?;
+    files::write(kernel, run, &words, None, Some(&test.path))?;
     let machine = Machine {
         kernel,
         run,
@@ -237,7 +208,7 @@ pub fn verifier(wanted: &Wanted) -> Result<Vec<(String, String)>> {
         let run = Run::new()?;
         let size = Size::default();
         let accelerator = accelerator(&kernel, &run, size)?;
-        files(&kernel, &run, &["verifier".to_owned()], None, None)?;
+        files::write(&kernel, &run, &["verifier".to_owned()], None, None)?;
         let machine = Machine {
             kernel: &kernel,
             run: &run,
@@ -268,7 +239,7 @@ fn interact(
     let run = Run::new()?;
     let accelerator = accelerator(&kernel, &run, guest.size)?;
     let terminal = is_shell.then(terminal_size);
-    files(&kernel, &run, command, terminal, None)?;
+    files::write(&kernel, &run, command, terminal, None)?;
     let machine = Machine {
         kernel: &kernel,
         run: &run,
@@ -287,7 +258,7 @@ fn interact(
 /// KVM where a guest really boots: a device alone does not tell.
 fn accelerator(kernel: &Kernel, run: &Run, size: Size) -> Result<Accelerator> {
     if Accelerator::kvm_is_there() {
-        files(kernel, run, &[], None, None)?;
+        files::write(kernel, run, &[], None, None)?;
         let machine = Machine {
             kernel,
             run,
@@ -302,117 +273,6 @@ fn accelerator(kernel: &Kernel, run: &Run, size: Size) -> Result<Accelerator> {
         say("no /dev/kvm: QEMU emulates the processor");
     }
     Ok(Accelerator::Emulation)
-}
-
-/// Writes the guest's initramfs.
-fn files(
-    kernel: &Kernel,
-    run: &Run,
-    command: &[String],
-    terminal: Option<[u16; 2]>,
-    test: Option<&Path>,
-) -> Result<()> {
-    require_room(&directory(), ROOM)?;
-    let mut files = Initramfs::create(&run.initramfs())?;
-    for directory in [
-        "/dev",
-        "/proc",
-        "/sys",
-        "/run",
-        "/tmp",
-        "/root",
-        "/var/empty",
-    ] {
-        files.directory(directory)?;
-    }
-    files.executable("/bin/guest", &stripped("guest")?)?;
-    for name in ["faultctl", "verifier"] {
-        files.executable(&format!("/bin/{name}"), &stripped(name)?)?;
-    }
-    for program in PROGRAMS {
-        files.program(program)?;
-    }
-    for name in BUSYBOX {
-        files.link(&format!("/bin/{name}"), Path::new("busybox"))?;
-    }
-    // Debian's busybox has a shell, which takes its own `ip` before the real one.
-    files.link("/bin/sh", Path::new("bash"))?;
-    for name in ["modprobe", "lsmod", "insmod", "rmmod"] {
-        files.link(&format!("/sbin/{name}"), Path::new("/bin/kmod"))?;
-    }
-    if let Some(test) = test {
-        files.executable("/bin/tests", &strip(test)?)?;
-        let bench = fs::read(ebpf::object("bench"))?;
-        files.file("/lib/bench.o", &bench, 0o644)?;
-    }
-    let modules = Path::new("/lib/modules").join(&kernel.release);
-    for part in MODULES {
-        let from = kernel.modules.join("kernel").join(part);
-        files.tree(&modules.join("kernel").join(part), &from)?;
-    }
-    for entry in fs::read_dir(&kernel.modules)? {
-        let path = entry?.path();
-        if path.is_file() {
-            let name = path.file_name().unwrap_or_default();
-            let at = modules.join(name);
-            files.file(&at.to_string_lossy(), &fs::read(&path)?, 0o644)?;
-        }
-    }
-    for (path, content) in [
-        (
-            "/etc/passwd",
-            "root:x:0:0::/root:/bin/bash\nnobody:x:65534:65534::/:/bin/false\n",
-        ),
-        ("/etc/group", "root:x:0:\nnogroup:x:65534:\n"),
-        ("/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"),
-        ("/etc/nsswitch.conf", "hosts: files\n"),
-        ("/etc/network", network::INSIDE),
-        ("/etc/motd", MOTD),
-    ] {
-        files.file(path, content.as_bytes(), 0o644)?;
-    }
-    let prompt = format!("PS1='guest with Linux {} \\w # '\n", kernel.version());
-    files.file("/root/.bashrc", prompt.as_bytes(), 0o644)?;
-    let commands = if command.is_empty() {
-        vec![]
-    } else {
-        vec![command]
-    };
-    let job = json!({
-        "commands": commands,
-        "terminal": terminal,
-        "environment": {
-            "PATH": "/bin:/sbin",
-            "HOME": "/root",
-            "TERM": std::env::var("TERM").unwrap_or_else(|_| "dumb".to_owned()),
-            "RUST_BACKTRACE": "1",
-            "FAULTCTL_BIN": "/bin/faultctl",
-            "FAULTCTL_BENCH_OBJECT": "/lib/bench.o",
-            "FAULTCTL_TEST_CASES": CASES,
-            "FAULTCTL_TEST_NICS": "eth0 eth1",
-        },
-    });
-    files.file("/guest.json", job.to_string().as_bytes(), 0o644)?;
-    files.finish()
-}
-
-/// One of our binaries, without what only a debugger reads.
-fn stripped(name: &str) -> Result<PathBuf> {
-    strip(&cargo::binary(name, "release")?)
-}
-
-fn strip(binary: &Path) -> Result<PathBuf> {
-    let stripped = directory()
-        .join("stripped")
-        .join(binary.file_name().context("a file")?);
-    fs::create_dir_all(directory().join("stripped"))?;
-    command::run(
-        Command::new("strip")
-            .args(["--strip-debug", "-o"])
-            .args([&stripped, binary]),
-        "binutils has strip, as every machine that links programs",
-    )?;
-    Ok(stripped)
 }
 
 /// Rows and columns of our terminal.
@@ -451,4 +311,18 @@ pub fn require_room(at: &Path, bytes: u64) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn full_disk_is_said_with_what_is_needed() {
+        let at = std::env::temp_dir();
+        assert!(require_room(&at, 0).is_ok());
+        let text = require_room(&at, u64::MAX).unwrap_err().to_string();
+        assert!(text.contains(" MB are free at "), "{text}");
+        assert!(text.contains("\nhint: "), "{text}");
+    }
 }

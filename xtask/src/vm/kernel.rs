@@ -144,8 +144,8 @@ fn depmod(root: &Path, modules: &Path) -> Result<()> {
 
 fn find(directory: &Path) -> Result<Kernel> {
     let described = directory.display();
-    let hint = "a kernel's directory holds `boot/vmlinuz-*` and `lib/modules/*`, as Debian's \
-                packages do";
+    let hint = "`--kernel` takes 6.1, 6.12, or a directory with `boot/vmlinuz-*` and \
+                `lib/modules/*`, as in Debian's packages";
     let modules = modules(directory)
         .ok_or_else(|| failure(&format!("no `lib/modules/*` in {described}"), hint))?;
     let release = modules
