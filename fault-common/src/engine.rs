@@ -3,8 +3,8 @@
 use bytemuck::{Pod, Zeroable};
 
 use crate::{
-    decide::{Decision, Turn, decide, matches},
-    layout::{Config, Connection, Direction, Key, RULES_PER_TARGET, Rule, Target},
+    decide::{Decision, Turn, decide, decide_in_bursts, matches},
+    layout::{Config, Connection, Direction, Key, RULES_PER_TARGET, Rule, State, Target},
     packet::{Flow, LinkLayer, Packet, Reason, parse, protocol},
 };
 
@@ -29,11 +29,13 @@ pub trait Tables {
     fn detached<'a>(&'a self, passage: &'a mut Passage) -> Option<&'a mut Passage>;
     /// Whether the rule's deadline is still to come.
     fn in_force(&self, rule: u32) -> bool;
-    /// Takes the next number of the slot's sequence, and says whether the slot's
-    /// previous packet was lost.
-    fn turn(&self, slot: u32) -> (u64, bool);
-    /// Keeps whether the slot's packet was lost, for the next.
-    fn set_lost(&self, slot: u32, lost: bool);
+    /// Where a slot stands.
+    fn state(&self, slot: u32) -> State;
+    /// Adds a packet to a slot's sequence and says where the slot stood before.
+    fn advance(&self, slot: u32) -> State;
+    /// Moves a slot from one state to another, if it is still in the one, and says
+    /// in which it was.
+    fn exchange(&self, slot: u32, from: State, to: State) -> State;
     /// Counts what a rule did.
     fn count(&self, slot: u32, size: Size, decision: Decision);
     /// Counts a frame that could not be read in full.
@@ -146,18 +148,7 @@ pub fn run<T: Tables, P: Packet>(
             continue;
         }
         let slot = direction.slot(id);
-        let (sequence, lost) = tables.turn(slot);
-        let decision = decide(
-            rule,
-            Turn {
-                sequence,
-                lost,
-                direction,
-            },
-        );
-        if rule.correlation != 0 {
-            tables.set_lost(slot, decision == Decision::Drop);
-        }
+        let decision = take_turn(tables, rule, slot, direction);
         tables.count(slot, passage.size, decision);
         match decision {
             Decision::Pass => {}
@@ -166,6 +157,42 @@ pub fn run<T: Tables, P: Packet>(
         }
     }
     passage.verdict()
+}
+
+/// How often a packet tries to make its transition, before it lets others go first.
+const ATTEMPTS: u32 = 8;
+
+/// Takes the next number of the slot's sequence and decides.
+///
+/// Where losses come in bursts, each packet makes one transition, on whichever CPU
+/// it is: number and state are one word, replaced in one exchange if nobody else
+/// has done so meanwhile. The n-th transition is therefore made by the n-th draw,
+/// and what becomes of the n-th packet depends on the seed alone, not on how many
+/// CPUs there are. An exchange fails only where another one succeeded, in the few
+/// nanoseconds since; a spin lock would cost two calls for every packet, and make
+/// the others wait.
+///
+/// A program has to end: a packet that failed so many times takes its number and
+/// is decided about as the next of the chain, without moving it. In the long run it
+/// is lost as often as any other, so that the loss rate stays, and a burst may end
+/// up one packet longer or shorter.
+#[inline(always)]
+fn take_turn<T: Tables>(tables: &T, rule: &Rule, slot: u32, direction: Direction) -> Decision {
+    if !rule.in_bursts() {
+        let state = tables.advance(slot);
+        return decide(rule, Turn { state, direction });
+    }
+    let mut state = tables.state(slot);
+    for _ in 0..ATTEMPTS {
+        let (decision, next) = decide_in_bursts(rule, Turn { state, direction });
+        let found = tables.exchange(slot, state, next);
+        if found == state {
+            return decision;
+        }
+        state = found;
+    }
+    let state = tables.advance(slot);
+    decide_in_bursts(rule, Turn { state, direction }).0
 }
 
 #[inline(always)]

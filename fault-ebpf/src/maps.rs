@@ -122,26 +122,31 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn turn(&self, slot: u32) -> (u64, bool) {
-        let Some(state) = STATES.get_ptr_mut(slot) else {
-            return (0, false);
-        };
-        // SAFETY: `state` points into a map value, which outlives the program's run;
-        // the sequence is only touched atomically, `lost` by whole words.
-        unsafe {
-            (
-                fetch_add(&raw mut (*state).sequence, 1),
-                (&raw const (*state).lost).read_volatile() != 0,
-            )
-        }
+    fn state(&self, slot: u32) -> State {
+        let word = STATES.get_ptr(slot).map_or(0, |state| {
+            // SAFETY: `state` points into a map value, which outlives the program's
+            // run; volatile, because other CPUs write it.
+            unsafe { (&raw const (*state).word).read_volatile() }
+        });
+        State { word }
     }
 
     #[inline(always)]
-    fn set_lost(&self, slot: u32, lost: bool) {
-        if let Some(state) = STATES.get_ptr_mut(slot) {
-            // SAFETY: as in `turn`; a race is tolerated, see `State::lost`.
-            unsafe { (&raw mut (*state).lost).write_volatile(u64::from(lost)) };
-        }
+    fn advance(&self, slot: u32) -> State {
+        let word = STATES.get_ptr_mut(slot).map_or(0, |state| {
+            // SAFETY: eight aligned bytes of a map value.
+            unsafe { fetch_add(&raw mut (*state).word, State::PACKET) }
+        });
+        State { word }
+    }
+
+    #[inline(always)]
+    fn exchange(&self, slot: u32, from: State, to: State) -> State {
+        let word = STATES.get_ptr_mut(slot).map_or(from.word, |state| {
+            // SAFETY: eight aligned bytes of a map value.
+            unsafe { compare_exchange(&raw mut (*state).word, from.word, to.word) }
+        });
+        State { word }
     }
 
     #[inline(always)]
@@ -215,4 +220,31 @@ unsafe fn fetch_add(number: *mut u64, add: u64) -> u64 {
     }
     #[cfg(not(target_arch = "bpf"))]
     unimplemented!("runs in the kernel only: {number:p} {add}")
+}
+
+/// Replaces a number that all CPUs share, if it is still the old one, and gives what
+/// it was.
+///
+/// In assembly for the reason that `fetch_add` is (`BPF_CMPXCHG`, Linux 5.12).
+///
+/// # Safety
+/// As for `fetch_add`.
+#[inline(always)]
+unsafe fn compare_exchange(number: *mut u64, old: u64, new: u64) -> u64 {
+    #[cfg(target_arch = "bpf")]
+    {
+        let found: u64;
+        // SAFETY: the caller's promise.
+        unsafe {
+            asm!(
+                "r0 = cmpxchg_64({number} + 0, r0, {new})",
+                number = in(reg) number,
+                new = in(reg) new,
+                inout("r0") old => found,
+            );
+        }
+        found
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    unimplemented!("runs in the kernel only: {number:p} {old} {new}")
 }

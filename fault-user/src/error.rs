@@ -4,7 +4,7 @@ use std::{fmt::Write as _, io, path::PathBuf};
 
 use ipnet::IpNet;
 
-use crate::spec::ValueError;
+use crate::spec::{BurstLength, Percent, ValueError};
 
 mod kernel;
 
@@ -63,6 +63,17 @@ pub enum Error {
     /// `--except` leaves nothing.
     #[error("no packet can match: `--except` covers everything that is selected")]
     NothingLeft,
+
+    /// Bursts that would have to overlap to lose so much.
+    #[error("bursts of {length} cannot lose {percent}")]
+    BurstTooShort {
+        /// The loss rate.
+        percent: Percent,
+        /// The mean length of a burst.
+        length: BurstLength,
+        /// The shortest mean that can; infinite where none can.
+        shortest: f64,
+    },
 
     /// A file of addresses could not be read.
     #[error("cannot read `{}`", path.display())]
@@ -172,6 +183,13 @@ impl Error {
                     .into()
             }
             Self::NothingLeft => "`--except` always wins over `--to`; narrow it".into(),
+            Self::BurstTooShort { shortest, .. } if shortest.is_infinite() => {
+                "a packet passes between two bursts; leave out `--burst` to lose all".into()
+            }
+            Self::BurstTooShort { shortest, .. } => format!(
+                "a packet passes between two bursts; give `--burst {}` or more",
+                shortest.ceil()
+            ),
             Self::File { .. } => "`@FILE` names a text file, one address a line".into(),
             Self::EmptyFile { .. } => {
                 "write one address, network or host name a line; `#` starts a comment".into()
@@ -202,7 +220,8 @@ impl Error {
             | Self::TooManyNearNetworks { .. }
             | Self::WideNearNetwork { .. }
             | Self::FamiliesDiffer
-            | Self::NothingLeft => 2,
+            | Self::NothingLeft
+            | Self::BurstTooShort { .. } => 2,
             Self::File { .. }
             | Self::EmptyFile { .. }
             | Self::FileLine { .. }
