@@ -112,7 +112,7 @@ fn counters_are_exact_on_a_card_with_several_queues() {
     }
     for card in [near, far] {
         let sent = card.sent_by_queue();
-        let busy = sent.iter().filter(|sent| **sent > COUNT / 2);
+        let busy = sent.iter().filter(|sent| **sent >= COUNT / SOCKETS);
         assert!(busy.count() >= 2, "one queue did it all: {sent:?}");
     }
 }
