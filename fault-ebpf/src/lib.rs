@@ -9,7 +9,6 @@
 )]
 #![expect(
     clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
     reason = "helpers take and return wider numbers than they use"
 )]
 
