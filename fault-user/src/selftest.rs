@@ -18,7 +18,7 @@ use crate::{
     active::{Faults, Plan},
     attach,
     error::KernelError,
-    inject::AttachMode,
+    inject::{AttachMode, Hook},
     lease::{LEASE, Lease},
     object::Object,
     privilege,
@@ -145,6 +145,7 @@ fn begin(
         namespace: wire.near(),
         duration: None,
         confirm: None,
+        hook: Hook::Tc,
         attach,
         command: "selftest",
     };

@@ -98,6 +98,43 @@ impl Counting {
     }
 }
 
+/// A program on the XDP hook that lets everything pass; gone when dropped.
+#[derive(Debug)]
+pub struct Xdp {
+    _link: OwnedFd,
+}
+
+impl Xdp {
+    /// Attaches it at the near end, in the driver or behind it.
+    #[track_caller]
+    pub fn on(lab: &Lab, name: &str, native: bool) -> Self {
+        let code = [instruction(0xb7, 0, 0, 0, XDP_PASS), EXIT];
+        let mut attr = ProgLoad {
+            prog_type: XDP,
+            instructions: 2,
+            code: code.as_ptr() as u64,
+            license: c"GPL".as_ptr() as u64,
+            ..ProgLoad::default()
+        };
+        attr.name[..name.len()].copy_from_slice(name.as_bytes());
+        let program = bpf(PROG_LOAD, &mut attr);
+        let link = lab.near.run(|| {
+            let index = if_nametoindex(lab.dev(Side::Near)).expect("the interface is there");
+            bpf(
+                LINK_CREATE,
+                &mut LinkCreate {
+                    program: program.as_raw_fd().cast_unsigned(),
+                    index,
+                    attach_type: XDP_LINK,
+                    flags: if native { DRIVER_MODE } else { SKB_MODE },
+                    ..LinkCreate::default()
+                },
+            )
+        });
+        Self { _link: link }
+    }
+}
+
 /// Adds a filter, by way of a path that tc(8) finds the program at.
 fn filter(lab: &Lab, sender: Side, program: &OwnedFd) {
     let path = format!(
@@ -137,6 +174,12 @@ const OBJ_PIN: libc::c_int = 6;
 const LINK_CREATE: libc::c_int = 28;
 const ARRAY: u32 = 2;
 const SCHED_CLS: u32 = 3;
+const XDP: u32 = 6;
+const XDP_LINK: u32 = 37;
+const XDP_PASS: i32 = 2;
+// linux/if_link.h
+const SKB_MODE: u32 = 2;
+const DRIVER_MODE: u32 = 4;
 const TCX_INGRESS: u32 = 46;
 const TCX_EGRESS: u32 = 47;
 
@@ -166,6 +209,8 @@ struct ProgLoad {
     code: u64,
     license: u64,
     log: [u64; 2],
+    version_and_flags: u64,
+    name: [u8; 16],
 }
 
 #[repr(C)]
@@ -187,12 +232,6 @@ struct LinkCreate {
 
 /// Adds one to the map's entry 0 if the skb has the mark, then returns `TCX_NEXT`.
 fn instructions(map: i32, mark: Option<i32>) -> [u64; 14] {
-    /// Code, destination and source registers, offset, immediate.
-    fn instruction(code: u8, to: u8, from: u8, offset: i16, immediate: i32) -> u64 {
-        let [low, high] = offset.to_le_bytes();
-        let [a, b, c, d] = immediate.to_le_bytes();
-        u64::from_le_bytes([code, from << 4 | to, low, high, a, b, c, d])
-    }
     // `if r6 != mark goto end`, or an empty jump.
     let skip = match mark {
         Some(mark) => instruction(0x55, 6, 0, 10, mark),
@@ -212,8 +251,17 @@ fn instructions(map: i32, mark: Option<i32>) -> [u64; 14] {
         instruction(0xb7, 1, 0, 0, 1),   // r1 = 1
         instruction(0xdb, 0, 1, 0, 0),   // lock *(u64 *)(r0 + 0) += r1
         instruction(0xb7, 0, 0, 0, -1),  // end: r0 = TCX_NEXT
-        instruction(0x95, 0, 0, 0, 0),   // exit
+        EXIT,
     ]
+}
+
+const EXIT: u64 = instruction(0x95, 0, 0, 0, 0);
+
+/// Code, destination and source registers, offset, immediate.
+const fn instruction(code: u8, to: u8, from: u8, offset: i16, immediate: i32) -> u64 {
+    let [low, high] = offset.to_le_bytes();
+    let [a, b, c, d] = immediate.to_le_bytes();
+    u64::from_le_bytes([code, from << 4 | to, low, high, a, b, c, d])
 }
 
 #[track_caller]
