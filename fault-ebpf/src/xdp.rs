@@ -23,8 +23,8 @@ impl<'a> Xdp<'a> {
         Self { ctx }
     }
 
-    /// Its bytes, in all its buffers. How many packets a driver or a veth pair has put
-    /// together in it is not told here: it counts for one.
+    /// Its bytes, in all its buffers. How many packets a driver has put together in it (LRO)
+    /// is not told here: it counts for one.
     #[inline(always)]
     pub fn size(&self) -> Size {
         // SAFETY: the kernel hands a valid context (Linux 5.18).

@@ -99,7 +99,7 @@ fn frames_of_several_buffers_are_read_and_counted_whole() {
                 sending.send_to(&[0xfa; LARGE], to).expect("to send");
             }
         });
-        // Super-packets of TCP pass the program in pieces of several pages.
+        // What it does not take passes whole.
         tcp::send(&lab, family, Side::Far, BYTES);
         let received = udp::drain(&receiving);
         let ended = faultctl.end();
