@@ -193,7 +193,8 @@ fn no_end_leaves_a_program_in_the_driver() {
         });
         assert_eq!(udp::flow(&lab, Family::V4, Side::Far, 100).lost(), 0);
     };
-    let line = "partition --iface eth0 --hook xdp";
+    // Before tcx the filter on egress would stay, without force.
+    let line = "partition --iface eth0 --hook xdp --direction ingress";
     for signal in [Signal::SIGKILL, Signal::SIGTERM] {
         let faultctl = Faultctl::start(&lab.near, line);
         assert_eq!(udp::flow(&lab, Family::V4, Side::Far, 100).lost(), 100);
