@@ -11,6 +11,7 @@ use std::{
 use fault_tests::{
     Faultctl, Namespace,
     kernel::ways,
+    udp,
     wait::{SOON, until},
 };
 use nix::{
@@ -119,9 +120,8 @@ fn counters_are_exact_on_a_card_with_several_queues() {
 /// Sends from every CPU at once and returns how many datagrams arrived.
 fn flow(from: &Card, to: &Card, family: usize) -> u64 {
     let address = |card: &Card| SocketAddr::new(card.addresses[family], PORT);
-    let receiver = to
-        .namespace
-        .run(|| UdpSocket::bind(address(to)).expect("a receiver"));
+    let receiver = udp::socket(&to.namespace, address(to));
+    receiver.set_nonblocking(false).expect("blocking");
     receiver
         .set_read_timeout(Some(Duration::from_millis(20)))
         .expect("a timeout");
