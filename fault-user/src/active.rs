@@ -8,11 +8,11 @@ use fault_common::{
 };
 
 use crate::{
-    attach::{self, Attachment},
+    attach::{self, Attachment, Program},
     clock::{boot_ns, nanos},
     control_path::{self, Connection},
     error::{Error, KernelError},
-    inject::AttachMode,
+    inject::{AttachMode, Hook},
     interface::Interface,
     lease::{self, Terms},
     maps::{Capacity, Loaded, wait_for_readers},
@@ -31,6 +31,7 @@ pub struct Active {
     pub rules: RuleSet,
     fault: Fault,
     directions: &'static [Direction],
+    programs: Vec<Program>,
     loaded: Loaded,
     attachment: Option<Attachment>,
 }
@@ -69,7 +70,9 @@ pub struct Plan<'a> {
     pub spared: &'a [Connection],
     /// How many host names there are whose addresses may change.
     pub names: usize,
-    /// How to attach.
+    /// Which hook takes what comes in.
+    pub hook: Hook,
+    /// How to attach on tc.
     pub attach: AttachMode,
     /// The command line, for those who ask whose it is.
     pub command: &'a str,
@@ -173,6 +176,7 @@ impl Drop for Faults {
 /// program is attached, only attaching is left to do.
 fn begin(plan: &Plan<'_>, object: Object<'_>, netns_inode: u64) -> Result<Faults, Error> {
     let directions = plan.spec.selectors.directions.each();
+    let programs = Program::of(plan.hook, directions);
     let interfaces = if plan.interfaces.is_empty() {
         Interface::all_but_loopback()?
     } else {
@@ -187,7 +191,7 @@ fn begin(plan: &Plan<'_>, object: Object<'_>, netns_inode: u64) -> Result<Faults
             named.rule.flow_seed = plan.seed;
         }
         let mut loaded = Loaded::new(object, interface.link, Capacity::of(&rules, plan.names)?)?;
-        attach::load(&mut loaded, directions)?;
+        attach::load(&mut loaded, &programs)?;
         for connection in plan.spared {
             loaded.spare(&connection.key())?;
         }
@@ -201,6 +205,7 @@ fn begin(plan: &Plan<'_>, object: Object<'_>, netns_inode: u64) -> Result<Faults
             rules,
             fault: plan.spec.kind.fault(),
             directions,
+            programs: programs.clone(),
             loaded,
             attachment: None,
         });
@@ -231,7 +236,7 @@ impl Faults {
         let Active {
             interface,
             rules,
-            directions,
+            programs,
             loaded,
             attachment,
             ..
@@ -258,7 +263,7 @@ impl Faults {
             &mut loaded.ebpf,
             interface,
             plan.namespace,
-            directions,
+            programs,
             plan.attach,
             |added_clsact| {
                 tables.set_owner(&Owner {
@@ -272,9 +277,10 @@ impl Faults {
 }
 
 impl Active {
-    /// The hook that its programs are on.
-    pub fn hook(&self) -> Option<&'static str> {
-        self.attachment.as_ref().map(Attachment::hook)
+    /// The hooks that its programs are on.
+    pub fn hooks(&self) -> Vec<&'static str> {
+        let attachment = self.attachment.as_ref();
+        attachment.map(Attachment::hooks).unwrap_or_default()
     }
 
     /// The directions that it looks in.

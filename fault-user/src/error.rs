@@ -63,6 +63,12 @@ pub enum Error {
     /// `--except` leaves nothing.
     #[error("no packet can match: `--except` covers everything that is selected")]
     NothingLeft,
+    /// XDP for what leaves.
+    #[error("`--hook xdp` takes what comes in, and `--direction` says egress only")]
+    XdpEgress,
+    /// XDP for what is not lost.
+    #[error("`--hook xdp` can only lose packets, and this is a `mark`")]
+    XdpMark,
 
     /// Bursts that would have to overlap to lose so much.
     #[error("bursts of {length} cannot lose {percent}")]
@@ -183,6 +189,11 @@ impl Error {
                     .into()
             }
             Self::NothingLeft => "`--except` always wins over `--to`; narrow it".into(),
+            Self::XdpEgress => {
+                "add `--direction ingress`, or `both` to take egress on tc; or leave out `--hook`"
+                    .into()
+            }
+            Self::XdpMark => "leave out `--hook xdp`: an XDP program sees no skb".into(),
             Self::BurstTooShort { shortest, .. } if shortest.is_infinite() => {
                 "a packet passes between two bursts; leave out `--burst` to lose all".into()
             }
@@ -221,6 +232,8 @@ impl Error {
             | Self::WideNearNetwork { .. }
             | Self::FamiliesDiffer
             | Self::NothingLeft
+            | Self::XdpEgress
+            | Self::XdpMark
             | Self::BurstTooShort { .. } => 2,
             Self::File { .. }
             | Self::EmptyFile { .. }

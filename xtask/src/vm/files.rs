@@ -102,6 +102,9 @@ pub fn write(
         ("/etc/group", "root:x:0:\nnogroup:x:65534:\n"),
         ("/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"),
         ("/etc/nsswitch.conf", "hosts: files\n"),
+        ("/etc/resolv.conf", ""),
+        // A name has more than one address, in both families.
+        ("/etc/host.conf", "multi on\n"),
         ("/etc/network", network::INSIDE),
         ("/etc/motd", MOTD),
     ] {
