@@ -24,15 +24,25 @@ pub const BURST_LOSS: u32 = 3;
 /// An isolated loss.
 pub const ISOLATED_LOSS: u32 = 4;
 
+/// Room for states in a chain: a power of two, so that bits of a word name one.
+pub const STATES: usize = 8;
+
 /// A chain of up to four states.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Chain {
-    /// From each state, [`START`] first: how likely the next one is [`GOOD`]; that or
-    /// [`BAD`]; that or [`BURST_LOSS`]. Else it is [`ISOLATED_LOSS`].
-    next: [[u64; 3]; 5],
-    /// How likely a packet is lost in each state, [`GOOD`] first.
-    loss: [u64; 4],
+    /// [`START`] first.
+    states: [State; STATES],
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+struct State {
+    /// How likely the next state is [`GOOD`]; that or [`BAD`]; that or
+    /// [`BURST_LOSS`]. Else it is [`ISOLATED_LOSS`].
+    next: [u64; 3],
+    /// How likely a packet is lost in this one.
+    loss: u64,
 }
 
 impl Chain {
@@ -42,17 +52,13 @@ impl Chain {
     /// As in netem, a packet makes its transition first, from state 1 when it is the
     /// very first, and is lost in the states 3 and 4.
     pub const fn four_states(p13: u64, p31: u64, p32: u64, p23: u64, p14: u64) -> Self {
-        let from_good = row(ONE - p13 - p14, 0, p13);
-        Self {
-            next: [
-                from_good,
-                from_good,
-                row(0, ONE - p23, p23),
-                row(p31, p32, ONE - p31 - p32),
-                row(ONE, 0, 0),
-            ],
-            loss: [0, 0, ONE, ONE],
-        }
+        let next = [ONE - p13 - p14, 0, p13];
+        let mut chain = Self::of(next);
+        chain.states[GOOD as usize] = State::new(next, 0);
+        chain.states[BAD as usize] = State::new([0, ONE - p23, p23], 0);
+        chain.states[BURST_LOSS as usize] = State::new([p31, p32, ONE - p31 - p32], ONE);
+        chain.states[ISOLATED_LOSS as usize] = State::new([ONE, 0, 0], ONE);
+        chain
     }
 
     /// netem's `loss gemodel`: `p` leads from the good to the bad state, `r` back;
@@ -63,17 +69,10 @@ impl Chain {
     /// for the next packet. The same chain is had by the transition first, where that
     /// of the first packet always leads to the good state.
     pub const fn gilbert_elliott(p: u64, r: u64, bad: u64, good: u64) -> Self {
-        let surely_good = row(ONE, 0, 0);
-        Self {
-            next: [
-                surely_good,
-                row(ONE - p, p, 0),
-                row(r, ONE - r, 0),
-                surely_good,
-                surely_good,
-            ],
-            loss: [good, bad, 0, 0],
-        }
+        let mut chain = Self::of([ONE, 0, 0]);
+        chain.states[GOOD as usize] = State::new([ONE - p, p, 0], good);
+        chain.states[BAD as usize] = State::new([r, ONE - r, 0], bad);
+        chain
     }
 
     /// Gilbert's two states: a packet is lost with `p13` after one that passed, and
@@ -81,48 +80,57 @@ impl Chain {
     /// this is `p13 / (p13 + p31)`, so is each.
     pub const fn gilbert(rate: u64, p13: u64, p31: u64) -> Self {
         let mut chain = Self::four_states(p13, p31, 0, ONE, 0);
-        chain.next[START as usize] = row(ONE - rate, 0, rate);
+        chain.states[START as usize] = State::new([ONE - rate, 0, rate], 0);
         chain
     }
 
     /// How likely one state follows another.
     pub fn transition(&self, from: u32, to: u32) -> u64 {
-        let row = self.next[from as usize];
-        // The end of each state's share, and where it begins.
-        let ends = [0, row[0], row[1], row[2], ONE];
+        let [good, bad, burst_loss] = self.states[from as usize].next;
+        // Where each state's share ends, and where it begins.
+        let ends = [0, good, bad, burst_loss, ONE];
         ends[to as usize] - ends[to as usize - 1]
     }
 
     /// How likely a packet is lost in a state.
-    pub fn loss(&self, state: u32) -> u64 {
-        self.loss[state as usize - 1]
+    pub const fn loss(&self, state: u32) -> u64 {
+        self.states[state as usize % STATES].loss
     }
 
-    /// The next state after `state`, and whether the packet that comes to it is lost.
-    /// Both are decided by one draw. A state that the chain does not have counts as
-    /// [`START`].
+    /// The next state, by the lower half of a draw.
     #[inline(always)]
-    pub fn step(&self, state: u32, draw: u64) -> (u32, bool) {
-        let row = self.next.get(state as usize).unwrap_or(&self.next[0]);
+    pub fn next(&self, state: u32, draw: u64) -> u32 {
         let bits = draw & u64::from(u32::MAX);
-        // 1 where the draw is below. No branch and no index: the kernel's verifier
-        // would walk each way on, for each attempt at each rule.
-        let below = row.map(|end| bits.wrapping_sub(end) >> 63);
-        let next = u64::from(ISOLATED_LOSS) - below[0] - below[1] - below[2];
-        let [good, bad, burst, isolated] = self.loss;
-        let loss = [(2, burst, isolated), (1, bad, burst), (0, good, bad)]
-            .iter()
-            .fold(isolated, |loss, (n, this, other)| {
-                loss.wrapping_add(below[*n].wrapping_mul(this.wrapping_sub(*other)))
-            });
-        let lost = probability::happens(loss, (draw >> 32) as u32);
-        (next as u32, lost)
+        // 1 where the draw is below. No branch: the kernel's verifier would walk each
+        // way on, for each attempt at each rule.
+        let [good, bad, burst_loss] = self.states[state as usize % STATES]
+            .next
+            .map(|end| bits.wrapping_sub(end) >> 63);
+        ISOLATED_LOSS - (good + bad + burst_loss) as u32
+    }
+
+    /// Whether a packet is lost in a state, by the upper half of a draw.
+    #[inline(always)]
+    pub const fn loses(&self, state: u32, draw: u64) -> bool {
+        probability::happens(self.loss(state), (draw >> 32) as u32)
+    }
+
+    /// All states lose nothing and lead on alike.
+    const fn of(next: [u64; 3]) -> Self {
+        Self {
+            states: [State::new(next, 0); STATES],
+        }
     }
 }
 
-/// The shares of [`GOOD`], [`BAD`] and [`BURST_LOSS`], added up.
-const fn row(good: u64, bad: u64, burst_loss: u64) -> [u64; 3] {
-    [good, good + bad, good + bad + burst_loss]
+impl State {
+    /// `next` has the share of each.
+    const fn new([good, bad, burst_loss]: [u64; 3], loss: u64) -> Self {
+        Self {
+            next: [good, good + bad, good + bad + burst_loss],
+            loss,
+        }
+    }
 }
 
 #[cfg(test)]

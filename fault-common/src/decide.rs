@@ -48,7 +48,15 @@ pub fn decide(rule: &Rule, turn: Turn) -> Decision {
     if lost { Decision::Drop } else { Decision::Pass }
 }
 
-/// Decides for a rule whose losses come in bursts, and says where it stands then.
+/// Where a rule whose losses come in bursts stands after a packet.
+#[inline(always)]
+pub fn next(rule: &Rule, turn: Turn) -> State {
+    let chain = rule.chain.next(turn.state.chain(), turn.draw(rule));
+    turn.state.after(chain)
+}
+
+/// Decides for a rule whose losses come in bursts, and that has made its transition
+/// ([`next`]) to `chain`.
 ///
 /// Correlated loss is one of these: it repeats the previous outcome with the
 /// probability of the correlation and draws afresh otherwise. The loss rate stays
@@ -56,10 +64,12 @@ pub fn decide(rule: &Rule, turn: Turn) -> Decision {
 /// mixes the previous *random number* in, which narrows the distribution that the
 /// rate is taken from, so that the rate itself changes.)
 #[inline(always)]
-pub fn decide_in_bursts(rule: &Rule, turn: Turn) -> (Decision, State) {
-    let (next, lost) = rule.chain.step(turn.state.chain(), turn.draw(rule));
-    let decision = if lost { Decision::Drop } else { Decision::Pass };
-    (decision, turn.state.after(next))
+pub fn decide_in_bursts(rule: &Rule, turn: Turn, chain: u32) -> Decision {
+    if rule.chain.loses(chain, turn.draw(rule)) {
+        Decision::Drop
+    } else {
+        Decision::Pass
+    }
 }
 
 impl Turn {

@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use crate::{
-    decide::{Decision, Turn, decide, decide_in_bursts, matches},
+    decide::{Decision, Turn, decide, decide_in_bursts, matches, next},
     layout::{Config, Connection, Direction, Key, RULES_PER_TARGET, Rule, State, Target},
     packet::{Flow, LinkLayer, Packet, Reason, parse, protocol},
 };
@@ -29,13 +29,11 @@ pub trait Tables {
     fn detached<'a>(&'a self, passage: &'a mut Passage) -> Option<&'a mut Passage>;
     /// Whether the rule's deadline is still to come.
     fn in_force(&self, rule: u32) -> bool;
-    /// Where a slot stands.
-    fn state(&self, slot: u32) -> State;
     /// Adds a packet to a slot's sequence and says where the slot stood before.
     fn advance(&self, slot: u32) -> State;
-    /// Moves a slot from one state to another, if it is still in the one, and says
-    /// in which it was.
-    fn exchange(&self, slot: u32, from: State, to: State) -> State;
+    /// Adds a packet and moves on to what `next` says, in one step among those of all
+    /// CPUs. Says where the slot stood before, and where it stands now.
+    fn step(&self, slot: u32, next: impl Fn(State) -> State) -> (State, State);
     /// Counts what a rule did.
     fn count(&self, slot: u32, size: Size, decision: Decision);
     /// Counts a frame that could not be read in full.
@@ -159,40 +157,17 @@ pub fn run<T: Tables, P: Packet>(
     passage.verdict()
 }
 
-/// How often a packet tries to make its transition, before it lets others go first.
-const ATTEMPTS: u32 = 8;
-
 /// Takes the next number of the slot's sequence and decides.
-///
-/// Where losses come in bursts, each packet makes one transition, on whichever CPU
-/// it is: number and state are one word, replaced in one exchange if nobody else
-/// has done so meanwhile. The n-th transition is therefore made by the n-th draw,
-/// and what becomes of the n-th packet depends on the seed alone, not on how many
-/// CPUs there are. An exchange fails only where another one succeeded, in the few
-/// nanoseconds since; a spin lock would cost two calls for every packet, and make
-/// the others wait.
-///
-/// A program has to end: a packet that failed so many times takes its number and
-/// is decided about as the next of the chain, without moving it. In the long run it
-/// is lost as often as any other, so that the loss rate stays, and a burst may end
-/// up one packet longer or shorter.
 #[inline(always)]
 fn take_turn<T: Tables>(tables: &T, rule: &Rule, slot: u32, direction: Direction) -> Decision {
-    if !rule.in_bursts() {
+    if rule.in_bursts() {
+        let next = |state| next(rule, Turn { state, direction });
+        let (state, now) = tables.step(slot, next);
+        decide_in_bursts(rule, Turn { state, direction }, now.chain())
+    } else {
         let state = tables.advance(slot);
-        return decide(rule, Turn { state, direction });
+        decide(rule, Turn { state, direction })
     }
-    let mut state = tables.state(slot);
-    for _ in 0..ATTEMPTS {
-        let (decision, next) = decide_in_bursts(rule, Turn { state, direction });
-        let found = tables.exchange(slot, state, next);
-        if found == state {
-            return decision;
-        }
-        state = found;
-    }
-    let state = tables.advance(slot);
-    decide_in_bursts(rule, Turn { state, direction }).0
 }
 
 #[inline(always)]

@@ -9,7 +9,7 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::{
     address::{Address, Network},
-    chain::Chain,
+    chain::{Chain, STATES},
 };
 
 /// Rules in one set.
@@ -322,7 +322,7 @@ pub enum Model {
 /// What packets change, per slot; shared by all CPUs.
 ///
 /// One word, so that one atomic instruction takes a packet's number and, where
-/// losses come in bursts, makes its transition: see [`crate::engine`].
+/// losses come in bursts, makes its transition.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct State {
@@ -333,7 +333,7 @@ pub struct State {
 
 impl State {
     /// Added for each packet.
-    pub const PACKET: u64 = 8;
+    pub const PACKET: u64 = STATES as u64;
 
     /// How many packets the rule has decided about.
     #[inline]

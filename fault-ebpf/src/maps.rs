@@ -57,6 +57,9 @@ static NUMBER: PerCpuArray<u32> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static OWNER: Array<Owner> = Array::with_max_entries(1, 0);
 
+/// How often a packet tries to make its transition before it lets others go first.
+const ATTEMPTS: u32 = 8;
+
 /// The tables of the engine.
 pub struct Maps;
 
@@ -122,16 +125,6 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn state(&self, slot: u32) -> State {
-        let word = STATES.get_ptr(slot).map_or(0, |state| {
-            // SAFETY: `state` points into a map value, which outlives the program's
-            // run; volatile, because other CPUs write it.
-            unsafe { (&raw const (*state).word).read_volatile() }
-        });
-        State { word }
-    }
-
-    #[inline(always)]
     fn advance(&self, slot: u32) -> State {
         let word = STATES.get_ptr_mut(slot).map_or(0, |state| {
             // SAFETY: eight aligned bytes of a map value.
@@ -140,13 +133,42 @@ impl Tables for Maps {
         State { word }
     }
 
+    /// Number and state are one word, replaced in one exchange if no other CPU has
+    /// done so meanwhile. The n-th transition is therefore made by the n-th draw, and
+    /// what becomes of the n-th packet depends on the seed alone, not on how many CPUs
+    /// there are. An exchange fails only where another one succeeded, in the few
+    /// nanoseconds since; a spin lock would cost two calls for every packet, and make
+    /// the others wait.
+    ///
+    /// A program has to end: a packet that failed [`ATTEMPTS`] times takes its number
+    /// and goes where the chain would go next, without moving it. In the long run it
+    /// is lost as often as any other, so the loss rate stays, and a burst may end up
+    /// one packet longer or shorter.
     #[inline(always)]
-    fn exchange(&self, slot: u32, from: State, to: State) -> State {
-        let word = STATES.get_ptr_mut(slot).map_or(from.word, |state| {
+    fn step(&self, slot: u32, next: impl Fn(State) -> State) -> (State, State) {
+        let Some(state) = STATES.get_ptr_mut(slot) else {
+            return Default::default();
+        };
+        // SAFETY: `state` points into a map value, which outlives the program's run.
+        let word = unsafe { &raw mut (*state).word };
+        // SAFETY: as before; volatile, because other CPUs write it.
+        let mut before = State {
+            word: unsafe { word.read_volatile() },
+        };
+        for _ in 0..ATTEMPTS {
+            let after = next(before);
             // SAFETY: eight aligned bytes of a map value.
-            unsafe { compare_exchange(&raw mut (*state).word, from.word, to.word) }
-        });
-        State { word }
+            let found = unsafe { compare_exchange(word, before.word, after.word) };
+            if found == before.word {
+                return (before, after);
+            }
+            before = State { word: found };
+        }
+        // SAFETY: as before.
+        let before = State {
+            word: unsafe { fetch_add(word, State::PACKET) },
+        };
+        (before, next(before))
     }
 
     #[inline(always)]
