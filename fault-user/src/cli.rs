@@ -99,19 +99,18 @@ pub struct LossArgs {
         conflicts_with = "correlation"
     )]
     pub burst: Option<BurstLength>,
-    /// netem's Gilbert-Elliott model, in points; R is 100-P, 1-H 100, 1-K 0 if left out
+    /// netem's gemodel P,R,1-H,1-K in points; left out, they are 100-P, 100 and 0
     #[arg(
         long,
-        value_name = "P[,R[,1-H[,1-K]]]",
+        value_name = "P,..",
         allow_hyphen_values = true,
         conflicts_with_all = ["percent", "correlation", "burst", "state"]
     )]
     pub gemodel: Option<Gemodel>,
-    /// netem's model of four states, in points; P31 is 100-P13, P32 0, P23 100, P14 0 if left
-    /// out
+    /// netem's state P13,P31,P32,P23,P14 in points; left out, they are 100-P13, 0, 100 and 0
     #[arg(
         long,
-        value_name = "P13[,P31[,P32[,P23[,P14]]]]",
+        value_name = "P13,..",
         allow_hyphen_values = true,
         conflicts_with_all = ["percent", "correlation", "burst"]
     )]

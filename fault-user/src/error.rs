@@ -71,14 +71,16 @@ pub enum Error {
     XdpMark,
 
     /// Bursts that would have to overlap to lose so much.
-    #[error("bursts of {length} cannot lose {percent}")]
+    #[error("`--burst {length}` cannot lose {percent}, but {most} at most")]
     BurstTooShort {
-        /// The loss rate.
-        percent: Percent,
         /// The mean length of a burst.
         length: BurstLength,
-        /// The shortest mean that can; infinite where none can.
-        shortest: f64,
+        /// The loss rate.
+        percent: Percent,
+        /// The highest rate of this length.
+        most: Percent,
+        /// The shortest mean length of this rate, if there is one.
+        shortest: Option<BurstLength>,
     },
 
     /// A file of addresses could not be read.
@@ -194,13 +196,17 @@ impl Error {
                     .into()
             }
             Self::XdpMark => "leave out `--hook xdp`: an XDP program sees no skb".into(),
-            Self::BurstTooShort { shortest, .. } if shortest.is_infinite() => {
-                "a packet passes between two bursts; leave out `--burst` to lose all".into()
-            }
-            Self::BurstTooShort { shortest, .. } => format!(
-                "a packet passes between two bursts; give `--burst {}` or more",
-                shortest.ceil()
+            Self::BurstTooShort {
+                shortest: Some(shortest),
+                ..
+            } => format!(
+                "one packet at least passes between two bursts: lose less, or give \
+                 `--burst {shortest}` or more"
             ),
+            Self::BurstTooShort { shortest: None, .. } => {
+                "one packet at least passes between two bursts: lose less, or leave out `--burst`"
+                    .into()
+            }
             Self::File { .. } => "`@FILE` names a text file, one address a line".into(),
             Self::EmptyFile { .. } => {
                 "write one address, network or host name a line; `#` starts a comment".into()

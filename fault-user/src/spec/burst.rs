@@ -128,21 +128,22 @@ impl fmt::Display for FourStates {
 /// A loss rate, and how long the bursts are that make it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Burst {
-    percent: Percent,
-    length: BurstLength,
+    pub(super) percent: Percent,
+    pub(super) length: BurstLength,
 }
 
 impl Burst {
-    /// Where enough packets can pass between the bursts.
+    /// Where enough packets can pass between the bursts: one at least, so that a mean
+    /// length of `n` loses `n / (n + 1)` at most.
     pub fn new(percent: Percent, length: BurstLength) -> Result<Self, Error> {
-        // Two bursts lie at least one packet apart. A part in 10^9 is lost in the
-        // arithmetic.
         let shortest = percent.points() / (100.0 - percent.points());
+        // A part in 10^9 is lost in the arithmetic.
         if length.0 < shortest * (1.0 - 1e-9) {
             return Err(Error::BurstTooShort {
-                percent,
                 length,
-                shortest,
+                percent,
+                most: length.most(),
+                shortest: BurstLength::new(shortest.ceil()),
             });
         }
         Ok(Self { percent, length })
@@ -174,12 +175,24 @@ pub struct BurstLength(f64);
 impl BurstLength {
     const LONGEST: f64 = 1e6;
 
+    fn new(packets: f64) -> Option<Self> {
+        (1.0..=Self::LONGEST)
+            .contains(&packets)
+            .then_some(Self(packets))
+    }
+
     /// The shortest number whose bursts end with a probability of so many steps.
     pub fn from_end(steps: u64) -> Option<Self> {
         let packets = 100.0 / Percent::from_steps(steps).points();
         (0..17)
             .filter_map(|digits| format!("{packets:.digits$e}").parse().ok())
             .find(|length: &Self| length.end().steps() == steps)
+    }
+
+    /// What bursts with one packet between them lose, cut to four decimals.
+    fn most(self) -> Percent {
+        let points = 100.0 * self.0 / (self.0 + 1.0);
+        Percent::new((points * 1e4).floor() / 1e4).unwrap_or(Percent::ALL)
     }
 
     /// How likely a packet is the first after a burst, if the one before was in it.
@@ -192,11 +205,8 @@ impl FromStr for BurstLength {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        text.parse()
-            .ok()
-            .filter(|length| (1.0..=Self::LONGEST).contains(length))
-            .map(Self)
-            .ok_or(ValueError::NotABurst)
+        let packets = text.parse().ok();
+        packets.and_then(Self::new).ok_or(ValueError::NotABurst)
     }
 }
 
@@ -340,9 +350,31 @@ mod tests {
             assert!((is_p.points() - p).abs() < 1e-9, "{is_p} for {points}");
             assert!((is_r.points() - r).abs() < 1e-9, "{is_r} for {points}");
         }
-        for (points, length) in [(80.0, "3.999"), (51.0, "1"), (100.0, "1000000")] {
+    }
+
+    #[test]
+    fn bursts_that_would_overlap_are_refused_with_what_can_be_had() {
+        for (points, length, most, shortest) in [
+            (80.0, "3.999", "79.9959%", Some("4")),
+            (75.5, "1", "50%", Some("4")),
+            (100.0, "1000000", "99.9999%", None),
+        ] {
             let burst = Burst::new(percent(points), length.parse().unwrap());
-            assert!(matches!(burst, Err(Error::BurstTooShort { .. })));
+            let Err(Error::BurstTooShort {
+                most: is_most,
+                shortest: is_shortest,
+                ..
+            }) = burst
+            else {
+                panic!("{burst:?}")
+            };
+            assert_eq!(is_most.to_string(), most);
+            assert_eq!(is_shortest, shortest.map(|text| text.parse().unwrap()));
+            // And they can be had.
+            assert!(Burst::new(is_most, length.parse().unwrap()).is_ok());
+            if let Some(shortest) = is_shortest {
+                assert!(Burst::new(percent(points), shortest).is_ok());
+            }
         }
     }
 

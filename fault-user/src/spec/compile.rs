@@ -313,9 +313,11 @@ impl Loss {
                 correlation: percent(again.checked_sub(transition(GOOD, BURST_LOSS))?),
             }
         } else if is(Model::Burst) {
-            let rate = percent(transition(START, BURST_LOSS));
-            let length = BurstLength::from_end(transition(BURST_LOSS, GOOD))?;
-            Self::Burst(Burst::new(rate, length).ok()?)
+            // Not checked again: a rounded number may lie just beyond the bound.
+            Self::Burst(Burst {
+                percent: percent(transition(START, BURST_LOSS)),
+                length: BurstLength::from_end(transition(BURST_LOSS, GOOD))?,
+            })
         } else if is(Model::Gemodel) {
             Self::Gemodel(Gemodel {
                 p: percent(transition(GOOD, BAD)),

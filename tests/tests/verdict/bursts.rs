@@ -130,7 +130,7 @@ const WAYS: [(usize, bool); 5] = [(1, false), (2, false), (2, true), (4, false),
 #[test]
 fn burst_state_is_one_for_all_cpus() {
     // Each thread runs so many packets back to back inside the kernel.
-    const RUNS: u64 = 200_000;
+    const RUNS: u64 = 100_000;
     let runs = cases(RUNS);
     for (seed, loss) in (1..).zip(models()) {
         let set = rules(loss, seed);
@@ -161,7 +161,7 @@ fn burst_state_is_one_for_all_cpus() {
 
 #[test]
 fn burst_outcome_of_a_number_is_the_same_on_every_cpu() {
-    const RUNS: u64 = 10_000;
+    const RUNS: u64 = 4_000;
     let runs = cases(RUNS);
     for (seed, loss) in (1..).zip(models()) {
         let set = rules(loss, seed);
