@@ -5,6 +5,7 @@
 mod bursts;
 mod composition;
 mod confirm;
+mod doctor;
 mod down;
 mod features;
 mod flows;
