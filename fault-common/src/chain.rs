@@ -1,7 +1,7 @@
 //! Loss in bursts: Markov chains in the words of netem.
 //!
 //! Each packet makes one transition, and the state that it comes to says how likely
-//! it is lost. The models are those of linux/net/sched/sch_netem.c (`loss_4state`,
+//! it is lost. The models are those of `linux/net/sched/sch_netem.c` (`loss_4state`,
 //! `loss_gilb_ell`) and tc-netem(8), after S. Salsano, F. Ludovici, A. Ordine and
 //! D. Giannuzzi, "Definition of a general and intuitive loss model for packet
 //! networks and its implementation in the Netem module in the Linux kernel" (2012).
@@ -98,6 +98,7 @@ impl Chain {
     }
 
     /// The next state, by the lower half of a draw.
+    #[expect(clippy::cast_possible_truncation, reason = "three bits")]
     #[inline(always)]
     pub fn next(&self, state: u32, draw: u64) -> u32 {
         let bits = draw & u64::from(u32::MAX);

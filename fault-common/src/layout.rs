@@ -349,6 +349,7 @@ impl State {
 
     /// After one more packet, which left the chain in a state.
     #[inline]
+    #[must_use]
     pub const fn after(self, chain: u32) -> Self {
         Self {
             word: (self.sequence() + 1) * Self::PACKET + chain as u64,

@@ -150,24 +150,21 @@ impl Tables for Maps {
             return Default::default();
         };
         // SAFETY: `state` points into a map value, which outlives the program's run.
-        let word = unsafe { &raw mut (*state).word };
+        let place = unsafe { &raw mut (*state).word };
         // SAFETY: as before; volatile, because other CPUs write it.
-        let mut before = State {
-            word: unsafe { word.read_volatile() },
-        };
+        let mut word = unsafe { place.read_volatile() };
         for _ in 0..ATTEMPTS {
+            let before = State { word };
             let after = next(before);
             // SAFETY: eight aligned bytes of a map value.
-            let found = unsafe { compare_exchange(word, before.word, after.word) };
-            if found == before.word {
+            word = unsafe { compare_exchange(place, before.word, after.word) };
+            if word == before.word {
                 return (before, after);
             }
-            before = State { word: found };
         }
-        // SAFETY: as before.
-        let before = State {
-            word: unsafe { fetch_add(word, State::PACKET) },
-        };
+        // SAFETY: eight aligned bytes of a map value.
+        let word = unsafe { fetch_add(place, State::PACKET) };
+        let before = State { word };
         (before, next(before))
     }
 

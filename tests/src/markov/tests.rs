@@ -168,11 +168,11 @@ fn rare_and_long_bursts_are_as_rare_and_as_long_as_the_model_says() {
     // what it should, or three times as much, by chance; all together tell.
     const RUNS: u64 = 20;
     const PACKETS: u64 = 1_000_000;
-    let (loss, theory) = gemodel("0.001,0.1,100,0");
+    let (model, theory) = gemodel("0.001,0.1,100,0");
     let bounds = theory.bounds(PACKETS);
     let mut lost = 0;
     for seed in 0..RUNS {
-        let missing = missing(loss, seed, PACKETS);
+        let missing = missing(model, seed, PACKETS);
         bounds.assert_hold(&missing);
         lost += missing.len() as u64;
     }
