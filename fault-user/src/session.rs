@@ -33,6 +33,7 @@ use crate::{
     signals::{self, Caught, Ended},
     snapshot::Snapshot,
     spec::FaultSpec,
+    verbose::{Packet, Verbose},
     xdp,
 };
 
@@ -49,6 +50,7 @@ pub struct Session {
     spec: FaultSpec,
     far_ends: FarEnds,
     news: Option<UnboundedReceiver<News>>,
+    verbose: Option<Verbose>,
     signals: UnboundedReceiver<Ended>,
     reporter: Reporter,
 }
@@ -127,6 +129,7 @@ impl Session {
         let news = (!names.is_empty())
             .then(|| follow::follow(names))
             .transpose()?;
+        let verbose = request.verbose.then(|| faults.listen()).transpose()?;
         let end_ns = faults.unconfirmed_end_ns();
         let lease = Lease::start(faults.terms(), faults.deadline_ns, end_ns)?;
         Ok(Self {
@@ -138,6 +141,7 @@ impl Session {
             child,
             confirmation,
             news,
+            verbose,
             spec: request.spec.clone(),
             far_ends: request.far_ends.clone(),
             signals: caught.deliver()?,
@@ -155,6 +159,7 @@ impl Session {
         if let Some(served) = served {
             served.abort();
         }
+        self.verbose = None;
         let summary = lock(&self.live).end(end.reason());
         // What went wrong, and that nobody reads any more, is said when the child is
         // done, too.
@@ -209,6 +214,11 @@ impl Session {
                 news = heard(&mut self.news) => {
                     if let Some(end) = self.readdress(&news) {
                         return Ok(end);
+                    }
+                }
+                packet = told(&mut self.verbose) => {
+                    if self.reporter.event(&Event::Packet(packet)).is_err() {
+                        return Ok(End::OutputClosed);
                     }
                 }
                 _ = look.tick() => {
@@ -354,6 +364,15 @@ async fn heard(news: &mut Option<UnboundedReceiver<News>>) -> News {
         && let Some(news) = receiver.recv().await
     {
         return news;
+    }
+    std::future::pending().await
+}
+
+async fn told(verbose: &mut Option<Verbose>) -> Packet {
+    if let Some(verbose) = verbose
+        && let Some(packet) = verbose.next().await
+    {
+        return packet;
     }
     std::future::pending().await
 }
