@@ -165,7 +165,7 @@ pub fn run<T: Tables, P: Packet>(
             continue;
         }
         let slot = direction.slot(id);
-        let decision = take_turn(tables, rule, slot, direction);
+        let (turn, decision) = take_turn(tables, rule, slot, direction);
         tables.count(slot, passage.size, decision);
         tables.tell(&Told {
             rule: id,
@@ -173,7 +173,7 @@ pub fn run<T: Tables, P: Packet>(
             direction,
             flow: &passage.flow,
             size: passage.size,
-            sequence,
+            sequence: turn.state.sequence(),
         });
         match decision {
             Decision::Pass => {}
@@ -186,14 +186,20 @@ pub fn run<T: Tables, P: Packet>(
 
 /// Takes the next number of the slot's sequence and decides.
 #[inline(always)]
-fn take_turn<T: Tables>(tables: &T, rule: &Rule, slot: u32, direction: Direction) -> Decision {
+fn take_turn<T: Tables>(
+    tables: &T,
+    rule: &Rule,
+    slot: u32,
+    direction: Direction,
+) -> (Turn, Decision) {
+    let turn = |state| Turn { state, direction };
     if rule.in_bursts() {
-        let next = |state| next(rule, Turn { state, direction });
-        let (state, now) = tables.step(slot, next);
-        decide_in_bursts(rule, Turn { state, direction }, now.chain())
+        let (before, after) = tables.step(slot, |state| next(rule, turn(state)));
+        let turn = turn(before);
+        (turn, decide_in_bursts(rule, turn, after.chain()))
     } else {
-        let state = tables.advance(slot);
-        decide(rule, Turn { state, direction })
+        let turn = turn(tables.advance(slot));
+        (turn, decide(rule, turn))
     }
 }
 
