@@ -266,7 +266,7 @@ impl Active {
 }
 
 /// The user behind it: who called sudo, if it was sudo.
-fn caller() -> u32 {
+pub fn caller() -> u32 {
     std::env::var("SUDO_UID")
         .ok()
         .and_then(|uid| uid.parse().ok())

@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use crate::{
     Error, bpf,
     clsact::{self, Lock},
+    down::{self, Entry, PutBack},
     error::KernelError,
     inventory::{self, Fault, Found},
     namespace::Namespace,
@@ -35,7 +36,14 @@ pub fn run(request: &Request) -> Result<i32, Error> {
     Reporter::new(request.json)
         .cleared(&cleared)
         .map_err(|_| Error::OutputClosed)?;
-    Ok(0)
+    if cleared.failed.is_empty() {
+        Ok(0)
+    } else {
+        Err(KernelError::GivenUp {
+            what: cleared.failed,
+        }
+        .into())
+    }
 }
 
 /// What was cleared.
@@ -48,8 +56,12 @@ pub struct Cleared {
     /// Faults whose network namespace no name and no process leads to: without
     /// force from now on, and gone with the namespace.
     pub unreachable: usize,
-    /// Programs of another version of faultctl, which were left alone.
+    /// Programs and links of another version of faultctl, which were left alone.
     pub other_version: usize,
+    /// What is worth knowing about links that were put back.
+    pub notes: Vec<String>,
+    /// What on them could not be put back, and will not be tried again.
+    pub failed: Vec<String>,
 }
 
 /// A fault that was cleared.
@@ -90,6 +102,23 @@ pub fn clear(interfaces: &[String]) -> Result<Cleared, Error> {
         if !cleared.faults.contains(&one) {
             cleared.faults.push(one);
         }
+    }
+    for entry in down::entries()? {
+        let Entry::State(state) = entry else {
+            cleared.other_version += 1;
+            continue;
+        };
+        if !interfaces.is_empty() && !interfaces.contains(&state.saved.target().name) {
+            continue;
+        }
+        let PutBack { notes, failed } = down::end(&state)?;
+        cleared.notes.extend(notes);
+        cleared.failed.extend(failed);
+        cleared.faults.push(ClearedFault {
+            iface: state.saved.target().name.clone(),
+            pid: state.saved.controller.pid,
+            command: state.saved.command.clone(),
+        });
     }
     let _lock = Lock::take(|| false)?;
     let left = inventory::scan()?;

@@ -2,6 +2,8 @@
 
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
+use tokio::runtime::Runtime;
+
 use crate::{
     Error,
     active::{Faults, Plan},
@@ -61,14 +63,8 @@ pub fn run(request: &Request) -> Result<i32, Error> {
     let object = Object::embedded()?;
     // Before any work in another namespace: what runtimes share is a socket pair that
     // would hold the namespace it is made in.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(KernelError::system("create a runtime"))?;
-    let listener = request
-        .metrics
-        .map(|address| metrics::bind(address).map_err(|source| Error::Metrics { address, source }))
-        .transpose()?;
+    let runtime = runtime()?;
+    let listener = request.metrics.map(metrics::listen).transpose()?;
     let seed = request.spec.seed.unwrap_or_else(random_seed);
     let caught = Caught::new()?;
     let command = command_line();
@@ -91,8 +87,16 @@ pub fn run(request: &Request) -> Result<i32, Error> {
     })
 }
 
+/// What a fault's session runs on.
+pub(crate) fn runtime() -> Result<Runtime, KernelError> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(KernelError::system("create a runtime"))
+}
+
 /// The arguments as they were typed, for whoever asks whose a fault is.
-fn command_line() -> String {
+pub(crate) fn command_line() -> String {
     let args: Vec<_> = std::env::args_os()
         .skip(1)
         .map(|arg| arg.to_string_lossy().into_owned())

@@ -12,6 +12,7 @@ pub mod cli;
 pub mod clock;
 mod clsact;
 pub mod doctor;
+pub mod down;
 pub mod error;
 pub mod inject;
 pub mod interface;

@@ -1,6 +1,7 @@
 //! The life of a fault in the foreground: told, kept, watched, ended, summed up.
 
 use std::{
+    ffi::OsString,
     net::TcpListener,
     os::unix::process::ExitStatusExt as _,
     process::ExitStatus,
@@ -36,15 +37,42 @@ const LOOK: Duration = Duration::from_millis(250);
 /// How often the counters are told.
 const TELL: Duration = Duration::from_secs(1);
 
+/// A fault in force, as its session sees it.
+pub trait InForce: Send {
+    /// When it ends, `CLOCK_BOOTTIME` in nanoseconds, if by time.
+    fn until_ns(&self) -> Option<u64>;
+    /// Interfaces that it has lost since the last look.
+    fn lost(&mut self) -> Vec<String>;
+    /// Whether it has any interface left.
+    fn any_left(&self) -> bool;
+    /// Why it cannot go on without this interface.
+    fn gone(&mut self, name: String) -> KernelError;
+    /// What it has done.
+    fn snapshot(&self) -> Result<Snapshot, KernelError>;
+    /// Ends it, for this reason. The second is what did not go well, when the fault is
+    /// over all the same.
+    fn end(&mut self, reason: &'static str) -> (Result<Stopped, KernelError>, Option<KernelError>);
+}
+
+/// What a session starts with.
+pub struct Begun<'a> {
+    /// What is told first.
+    pub started: Started,
+    /// JSON lines on stdout.
+    pub json: bool,
+    /// The child command and its arguments; empty for none.
+    pub command: &'a [OsString],
+}
+
 /// A fault in force, and everything that can end it.
 pub struct Session {
-    live: Arc<Mutex<Live>>,
+    live: Arc<Mutex<Box<dyn InForce>>>,
     child: Option<Child>,
     signals: UnboundedReceiver<Ended>,
     reporter: Reporter,
 }
 
-/// What a scrape of the metrics looks at too.
+/// Programs on interfaces, and the lease that keeps them.
 struct Live {
     faults: Faults,
     lease: Option<Lease>,
@@ -56,7 +84,7 @@ enum End {
     Time,
     Signal(Ended),
     Child(ExitStatus),
-    InterfaceGone(String),
+    InterfaceGone(KernelError),
     OutputClosed,
 }
 
@@ -81,36 +109,52 @@ impl Session {
         seed: u64,
         caught: Caught,
     ) -> Result<Self, Error> {
-        let mut reporter = if request.command.is_empty() {
-            Reporter::new(request.json)
+        let begun = Begun {
+            started: started(request, &faults, seed),
+            json: request.json,
+            command: &request.command,
+        };
+        Self::start_with(&begun, caught, || {
+            // Links end by being closed; only filters have to be taken out.
+            let by_filter = faults
+                .active
+                .iter()
+                .any(|active| active.hook() == Some("clsact"));
+            privilege::keep(match (by_filter, namespace.is_own()) {
+                (false, _) => &[],
+                (true, true) => &[Capability::CAP_NET_ADMIN],
+                (true, false) => &privilege::TO_COME_BACK,
+            })?;
+            let lease = Lease::start(faults.terms(), faults.deadline_ns, faults.until_ns)?;
+            Ok(Box::new(Live {
+                faults,
+                lease: Some(lease),
+                lapsed: Duration::ZERO,
+            }))
+        })
+    }
+
+    /// Tells of a fault, starts the child, and then gives privileges up by `settle`.
+    pub fn start_with(
+        begun: &Begun<'_>,
+        caught: Caught,
+        settle: impl FnOnce() -> Result<Box<dyn InForce>, KernelError>,
+    ) -> Result<Self, Error> {
+        let mut reporter = if begun.command.is_empty() {
+            Reporter::new(begun.json)
         } else {
-            Reporter::beside_command(request.json)
+            Reporter::beside_command(begun.json)
         };
         // Who doesn't read this won't read the rest: the first look ends the run.
-        let _ = reporter.event(&started(request, &faults, seed));
+        let _ = reporter.event(&Event::Started(begun.started.clone()));
         // Whoever has read it may have ended the fault by now.
         let child = if signals::pending() {
             None
         } else {
-            start_child(request)?
+            start_child(begun.command)?
         };
-        // Links end by being closed; only filters have to be taken out.
-        let by_filter = faults
-            .active
-            .iter()
-            .any(|active| active.hook() == Some("clsact"));
-        privilege::keep(match (by_filter, namespace.is_own()) {
-            (false, _) => &[],
-            (true, true) => &[Capability::CAP_NET_ADMIN],
-            (true, false) => &privilege::TO_COME_BACK,
-        })?;
-        let lease = Lease::start(faults.terms(), faults.deadline_ns, faults.until_ns)?;
         Ok(Self {
-            live: Arc::new(Mutex::new(Live {
-                faults,
-                lease: Some(lease),
-                lapsed: Duration::ZERO,
-            })),
+            live: Arc::new(Mutex::new(settle()?)),
             child,
             signals: caught.deliver()?,
             reporter,
@@ -127,7 +171,7 @@ impl Session {
         if let Some(served) = served {
             served.abort();
         }
-        let summary = lock(&self.live).end(end.reason());
+        let (summary, wrong) = lock(&self.live).end(end.reason());
         // What went wrong, and that nobody reads any more, is said when the child is
         // done, too.
         let told = match &summary {
@@ -143,10 +187,10 @@ impl Session {
         };
         summary?;
         match end {
-            End::InterfaceGone(name) => Err(KernelError::InterfaceGone { name }.into()),
+            End::InterfaceGone(error) => Err(error.into()),
             End::OutputClosed => Err(Error::OutputClosed),
             _ if told.is_err() => Err(Error::OutputClosed),
-            _ => Ok(code),
+            _ => wrong.map_or(Ok(code), |error| Err(error.into())),
         }
     }
 
@@ -156,7 +200,7 @@ impl Session {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         tell.set_missed_tick_behavior(MissedTickBehavior::Delay);
         tell.reset();
-        let until_ns = lock(&self.live).faults.until_ns;
+        let until_ns = lock(&self.live).until_ns();
         let deadline = async move {
             // The boot clock goes on while the machine sleeps, the runtime's doesn't.
             match until_ns {
@@ -196,11 +240,11 @@ impl Session {
         }
         let (lost, any_left) = {
             let mut live = lock(&self.live);
-            (live.faults.lost(), live.faults.any_left())
+            (live.lost(), live.any_left())
         };
         for name in lost {
             if !any_left {
-                return Some(End::InterfaceGone(name));
+                return Some(End::InterfaceGone(lock(&self.live).gone(name)));
             }
             let note = format!("interface `{name}` is gone, the fault goes on without it");
             if self.reporter.event(&Event::Note(note)).is_err() {
@@ -245,12 +289,8 @@ impl Live {
         self.lease.as_ref().map_or(self.lapsed, Lease::lapsed)
     }
 
-    fn snapshot(&self) -> Result<Snapshot, KernelError> {
-        self.faults.snapshot(self.lapsed())
-    }
-
     /// No packet is touched any more when this returns, and all are counted.
-    fn end(&mut self, reason: &'static str) -> Result<Stopped, KernelError> {
+    fn stop(&mut self, reason: &'static str) -> Result<Stopped, KernelError> {
         self.lapsed = self.lapsed();
         self.lease = None;
         let ran = Duration::from_nanos(clock::boot_ns() - self.faults.since_ns);
@@ -263,11 +303,38 @@ impl Live {
             reason,
             ran,
             snapshot,
+            notes: Vec::new(),
         })
     }
 }
 
-fn lock(live: &Mutex<Live>) -> MutexGuard<'_, Live> {
+impl InForce for Live {
+    fn until_ns(&self) -> Option<u64> {
+        self.faults.until_ns
+    }
+
+    fn lost(&mut self) -> Vec<String> {
+        self.faults.lost()
+    }
+
+    fn any_left(&self) -> bool {
+        self.faults.any_left()
+    }
+
+    fn gone(&mut self, name: String) -> KernelError {
+        KernelError::InterfaceGone { name }
+    }
+
+    fn snapshot(&self) -> Result<Snapshot, KernelError> {
+        self.faults.snapshot(self.lapsed())
+    }
+
+    fn end(&mut self, reason: &'static str) -> (Result<Stopped, KernelError>, Option<KernelError>) {
+        (self.stop(reason), None)
+    }
+}
+
+fn lock(live: &Mutex<Box<dyn InForce>>) -> MutexGuard<'_, Box<dyn InForce>> {
     live.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -288,8 +355,8 @@ fn exit_code(status: ExitStatus) -> i32 {
         .unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }
 
-fn start_child(request: &Request) -> Result<Option<Child>, Error> {
-    let Some((program, args)) = request.command.split_first() else {
+fn start_child(command: &[OsString]) -> Result<Option<Child>, Error> {
+    let Some((program, args)) = command.split_first() else {
         return Ok(None);
     };
     Command::new(program)
@@ -302,9 +369,9 @@ fn start_child(request: &Request) -> Result<Option<Child>, Error> {
         })
 }
 
-fn started(request: &Request, faults: &Faults, seed: u64) -> Event {
+fn started(request: &Request, faults: &Faults, seed: u64) -> Started {
     let kind = &request.spec.kind;
-    Event::Started(Started {
+    Started {
         rules: faults
             .active
             .iter()
@@ -320,11 +387,11 @@ fn started(request: &Request, faults: &Faults, seed: u64) -> Event {
             })
             .collect(),
         pid: std::process::id(),
-        seed,
+        seed: Some(seed),
         until: faults.until_ns.map(clock::wall),
         command: request
             .command
             .first()
             .map(|program| program.to_string_lossy().into_owned()),
-    })
+    }
 }

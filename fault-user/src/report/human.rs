@@ -11,7 +11,7 @@ use crate::{
     doctor::Finding,
     selftest::Check,
     snapshot::{RuleCount, Snapshot},
-    status::{FaultStatus, Status},
+    status::{FaultStatus, LinkStatus, Status},
 };
 
 pub(super) fn event(event: &Event, now: SystemTime) -> String {
@@ -66,7 +66,8 @@ fn started(started: &Started) -> String {
         (None, Some(command)) => format!("while `{}` runs", clean(command)),
         (None, None) => "until Ctrl-C".into(),
     };
-    format!("{text}, {end}, seed {}", started.seed)
+    let seed = started.seed.map(|seed| format!(", seed {seed}"));
+    format!("{text}, {end}{}", seed.unwrap_or_default())
 }
 
 fn stopped(stopped: &Stopped) -> String {
@@ -79,6 +80,9 @@ fn stopped(stopped: &Stopped) -> String {
             text,
             "note: for {lapsed:.1} s the fault had no force, because this process did not get to run"
         );
+    }
+    for note in &stopped.notes {
+        let _ = writeln!(text, "note: {}", clean(note));
     }
     text + &super_packets(&stopped.snapshot.counts)
 }
@@ -168,7 +172,12 @@ pub(super) fn status(status: &Status) -> String {
 
 fn fault(fault: &FaultStatus) -> String {
     let state = match (fault.in_force, fault.alive) {
+        (true, _) if is_left(fault) => "left behind; `faultctl clear` puts the link back",
+        (false, _) if is_left(fault) => {
+            "left behind, and the link is back; `faultctl clear` does the rest"
+        }
         (true, _) => "in force",
+        (false, false) if fault.link.is_some() => "over, and its watchdog is putting the rest back",
         (false, true) => "without force: its process does not get to run",
         (false, false) => "left behind without force; `faultctl clear` removes it",
     };
@@ -188,8 +197,26 @@ fn fault(fault: &FaultStatus) -> String {
         fault.pid,
         fault.uid,
         time(fault.since),
-        table(&fault.counts),
+        fault
+            .link
+            .as_ref()
+            .map_or_else(|| table(&fault.counts), missing),
     )
+}
+
+/// Whether neither process of a link that was taken away lives.
+fn is_left(fault: &FaultStatus) -> bool {
+    fault
+        .link
+        .as_ref()
+        .is_some_and(|link| !fault.alive && !link.watched)
+}
+
+fn missing(link: &LinkStatus) -> String {
+    link.missing.iter().fold(String::new(), |mut text, what| {
+        let _ = writeln!(text, "  missing: {}", clean(what));
+        text
+    })
 }
 
 pub(super) fn cleared(cleared: &Cleared) -> String {
@@ -220,6 +247,9 @@ pub(super) fn cleared(cleared: &Cleared) -> String {
             cleared.unreachable
         );
     }
+    for note in &cleared.notes {
+        let _ = writeln!(text, "note: {}", clean(note));
+    }
     text + &other_version(cleared.other_version)
 }
 
@@ -227,7 +257,7 @@ fn other_version(count: usize) -> String {
     if count == 0 {
         return String::new();
     }
-    format!("{count} programs belong to another version of faultctl; ask that one\n")
+    format!("{count} faults belong to another version of faultctl; ask that one\n")
 }
 
 fn check(check: &Check) -> String {
@@ -325,6 +355,7 @@ mod tests {
                 lapsed: Duration::from_secs(4),
                 ..Snapshot::default()
             },
+            notes: Vec::new(),
         };
         let text = event(&Event::Stopped(stopped), UNIX_EPOCH);
         let expected = "\

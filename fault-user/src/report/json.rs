@@ -28,6 +28,7 @@ pub(super) fn event(event: &Event, now: SystemTime) -> Value {
                 "seconds": stopped.ran.as_secs_f64(),
                 "rules": rules(&stopped.snapshot),
                 "lapsed": stopped.snapshot.lapsed.as_secs_f64(),
+                "notes": stopped.notes,
             }),
         ),
         Event::Check(check) => (
@@ -67,6 +68,12 @@ pub(super) fn fault(fault: &FaultStatus, now: SystemTime) -> Value {
             "until": fault.until.map(time),
             "in_force": fault.in_force,
             "rules": fault.counts.iter().map(rule).collect::<Value>(),
+            "link": fault.link.as_ref().map(|link| json!({
+                "mode": link.mode.name(),
+                "watchdog": link.watchdog,
+                "watched": link.watched,
+                "missing": link.missing,
+            })),
         }),
         now,
     )
@@ -89,6 +96,8 @@ pub(super) fn cleared(cleared: &Cleared, now: SystemTime) -> Value {
             "filters": cleared.filters,
             "unreachable": cleared.unreachable,
             "other_version": cleared.other_version,
+            "notes": cleared.notes,
+            "failed": cleared.failed,
         }),
         now,
     )
