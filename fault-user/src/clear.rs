@@ -111,7 +111,7 @@ pub fn clear(interfaces: &[String]) -> Result<Cleared, Error> {
         if !interfaces.is_empty() && !interfaces.contains(&state.saved.target().name) {
             continue;
         }
-        let PutBack { notes, failed } = down::end(&state)?;
+        let PutBack { notes, failed, .. } = down::end(&state)?;
         cleared.notes.extend(notes);
         cleared.failed.extend(failed);
         cleared.faults.push(ClearedFault {

@@ -3,7 +3,6 @@
 
 use std::{
     collections::BTreeSet,
-    fmt::Write as _,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::Duration,
 };
@@ -13,6 +12,10 @@ use rtnetlink::packet_core::{
 };
 
 use super::message::{self, Attribute, Message};
+
+mod words;
+
+pub use words::describe;
 
 /// Kinds of objects, in the order in which they are put back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -245,8 +248,9 @@ pub fn again(message: &Message, gone: Duration) -> Option<Message> {
         }
         Class::Route => {
             if let Some(left) = expires(message) {
-                let left = left.saturating_sub(gone).as_secs();
-                let left = u32::try_from(left).unwrap_or(u32::MAX);
+                // To the nearest second: one fault after another takes nothing off.
+                let left = left.saturating_sub(gone) + Duration::from_millis(500);
+                let left = u32::try_from(left.as_secs()).unwrap_or(u32::MAX);
                 if left == 0 {
                     return None;
                 }
@@ -255,50 +259,6 @@ pub fn again(message: &Message, gone: Duration) -> Option<Message> {
             Some(again)
         }
         Class::Neighbour | Class::Nexthop => Some(again),
-    }
-}
-
-/// As the user knows it.
-pub fn describe(message: &Message) -> String {
-    let family = message.header[FAMILY];
-    let address = |kind| address(message.attribute(kind)).map(|it| it.to_string());
-    match Class::of(message) {
-        Some(Class::Address) => format!(
-            "address {}/{}",
-            address(libc::IFA_LOCAL)
-                .or_else(|| address(libc::IFA_ADDRESS))
-                .unwrap_or_default(),
-            message.header[1],
-        ),
-        Some(Class::Neighbour) => {
-            let kind = match message.header[NEIGH_FLAGS] & libc::NTF_PROXY {
-                0 => "neighbour",
-                _ => "neighbour proxy",
-            };
-            format!("{kind} {}", address(libc::NDA_DST).unwrap_or_default())
-        }
-        Some(Class::Nexthop) => format!("nexthop {}", nexthop_id(message).unwrap_or(0)),
-        _ => {
-            let to = match (address(libc::RTA_DST), family) {
-                (Some(to), _) => format!("{to}/{}", message.header[1]),
-                (None, V6) => "default (IPv6)".to_owned(),
-                (None, _) => "default".to_owned(),
-            };
-            let mut text = format!("route {to}");
-            if let Some(via) = address(libc::RTA_GATEWAY) {
-                let _ = write!(text, " via {via}");
-            }
-            let table = message
-                .number(libc::RTA_TABLE)
-                .unwrap_or(message.header[ROUTE_TABLE].into());
-            if table != u32::from(libc::RT_TABLE_MAIN) {
-                let _ = write!(text, " table {table}");
-            }
-            if let Some(metric) = message.number(libc::RTA_PRIORITY) {
-                let _ = write!(text, " metric {metric}");
-            }
-            text
-        }
     }
 }
 
@@ -454,3 +414,6 @@ const NHA_OP_FLAGS: u16 = 14;
 const NHA_GROUP_STATS: u16 = 15;
 const NHA_HW_STATS_USED: u16 = 17;
 const NHA_RES_GROUP_UNBALANCED_TIME: u16 = 4;
+
+#[cfg(test)]
+mod tests;

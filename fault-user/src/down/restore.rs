@@ -9,10 +9,11 @@ use std::{
 };
 
 use super::{
-    Left, LinkMode, is_away,
+    LinkMode, is_away,
     link::Link,
     message::Message,
     object::{self, Class, Maker},
+    put_back::Left,
     saved::{Saved, objects},
     socket::{Changes, Socket},
 };

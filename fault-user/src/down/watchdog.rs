@@ -27,7 +27,8 @@ use signal_hook::{
 };
 
 use super::{
-    PATIENCE, put_back,
+    put_back::put_back,
+    restore::PATIENCE,
     saved::{Saved, Who},
     state::{self, Entry, State},
 };

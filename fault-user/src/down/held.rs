@@ -1,0 +1,283 @@
+//! Links that are taken away, for as long as their fault lives.
+
+use std::time::Duration;
+
+use fault_common::layout::{Direction, Fault};
+
+use super::{
+    HOOK, LinkMode, Request, check, counts, find, is_away,
+    link::Link,
+    put_back::put_back,
+    saved::{self, Saved},
+    socket::Socket,
+    state::{self, State},
+    vacate,
+    watchdog::Watchdog,
+};
+use crate::{
+    active,
+    clock::{self, boot_ns, nanos},
+    error::KernelError,
+    inject::command_line,
+    namespace::Namespace,
+    report::{Started, StartedRule, Stopped},
+    session::InForce,
+    signals,
+    snapshot::Snapshot,
+};
+
+/// Links that are taken away, since one moment and until another.
+pub struct Held {
+    mode: LinkMode,
+    /// Where they are.
+    pub namespace: Namespace,
+    states: Vec<State>,
+    /// Those that came back, or are gone.
+    lost: Vec<String>,
+    watchdog: Watchdog,
+    since_ns: u64,
+    until_ns: u64,
+}
+
+impl Held {
+    /// Takes all links away, or none.
+    pub fn begin(request: &Request, namespace: Namespace) -> Result<Self, KernelError> {
+        let netns = namespace.inode()?;
+        let targets = namespace.run(|| {
+            let targets = find(&request.interfaces)?;
+            check(request.mode, &targets, netns)?;
+            Ok::<_, KernelError>(targets)
+        })?;
+        let paths = targets
+            .iter()
+            .map(|target| state::path(netns, target.index));
+        let watchdog = Watchdog::start(paths)?;
+        let since_ns = boot_ns();
+        let mut held = Self {
+            mode: request.mode,
+            namespace,
+            states: Vec::new(),
+            lost: Vec::new(),
+            watchdog,
+            since_ns,
+            until_ns: since_ns.saturating_add(nanos(request.duration)),
+        };
+        held.save(&targets, netns)?;
+        held.watchdog.arm()?;
+        held.take_away()?;
+        Ok(held)
+    }
+
+    fn save(&mut self, targets: &[Link], netns: u64) -> Result<(), KernelError> {
+        let command = command_line();
+        let fault = saved::Fault {
+            mode: self.mode,
+            watchdog: self.watchdog.who(),
+            uid: active::caller(),
+            command: &command,
+            until_ns: self.until_ns,
+            namespace: &self.namespace,
+            netns,
+        };
+        for target in targets {
+            let saved = self.namespace.run(|| {
+                let mut socket = Socket::open()?;
+                let links = Link::all(&mut socket)?;
+                Saved::take(&mut socket, &links, target, &fault)
+            })?;
+            self.states.push(place(&saved)?);
+        }
+        Ok(())
+    }
+
+    fn take_away(&self) -> Result<(), KernelError> {
+        self.namespace.run(|| {
+            let mut socket = Socket::open()?;
+            let links = Link::all(&mut socket)?;
+            for state in &self.states {
+                if signals::pending() {
+                    return Err(KernelError::Interrupted);
+                }
+                let target = state.saved.target();
+                let link = target.now(&links).ok_or_else(|| KernelError::LinkGone {
+                    name: target.name.clone(),
+                })?;
+                match self.mode {
+                    LinkMode::Admin => link.set_up(&mut socket, false),
+                    LinkMode::Carrier => link.set_carrier(&mut socket, false),
+                }
+                .map_err(|source| refused(self.mode, link, source))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Puts everything back, and says what is not as it was.
+    fn give_back(&mut self) -> (Vec<String>, Option<KernelError>) {
+        self.watchdog.ending();
+        let (mut notes, mut failed, mut errors) = (Vec::new(), Vec::new(), Vec::new());
+        for state in std::mem::take(&mut self.states) {
+            match put_back(&state, false) {
+                Ok(back) => {
+                    if back.by_another {
+                        let name = &state.saved.target().name;
+                        notes.push(format!(
+                            "`{name}` was put back by the watchdog or by `clear`"
+                        ));
+                    }
+                    notes.extend(back.notes);
+                    failed.extend(back.failed);
+                }
+                Err(error) => errors.push(error),
+            }
+        }
+        self.watchdog.dismiss();
+        let error = errors
+            .pop()
+            .or_else(|| (!failed.is_empty()).then_some(KernelError::NotPutBack { what: failed }));
+        (notes, error)
+    }
+
+    /// What is told first.
+    pub fn started(&self, request: &Request) -> Started {
+        Started {
+            rules: self
+                .states
+                .iter()
+                .map(|state| StartedRule {
+                    rule: Fault::Down.name().into(),
+                    fault: Fault::Down.name(),
+                    iface: state.saved.target().name.clone(),
+                    directions: Direction::ALL.map(Direction::name).to_vec(),
+                    asked: self.mode.name().into(),
+                    hook: HOOK,
+                })
+                .collect(),
+            pid: std::process::id(),
+            seed: None,
+            until: Some(clock::wall(self.until_ns)),
+            command: request
+                .command
+                .first()
+                .map(|program| program.to_string_lossy().into_owned()),
+        }
+    }
+
+    fn look(&mut self) -> Result<Vec<String>, KernelError> {
+        let links = match self.namespace.run(|| Link::all(&mut Socket::open()?)) {
+            Err(error) if error.is_missing_namespace() => Vec::new(),
+            links => links?,
+        };
+        let lost: Vec<String> = self
+            .states
+            .iter()
+            .map(|state| state.saved.target())
+            .filter(|target| !self.lost.contains(&target.name))
+            .filter(|target| {
+                !target
+                    .now(&links)
+                    .is_some_and(|now| is_away(self.mode, now))
+            })
+            .map(|target| target.name.clone())
+            .collect();
+        self.lost.extend(lost.iter().cloned());
+        Ok(lost)
+    }
+}
+
+impl Drop for Held {
+    /// However its life ends short of the process's.
+    fn drop(&mut self) {
+        if !self.states.is_empty() {
+            self.give_back();
+        }
+    }
+}
+
+impl InForce for Held {
+    fn until_ns(&self) -> Option<u64> {
+        Some(self.until_ns)
+    }
+
+    fn lost(&mut self) -> Vec<String> {
+        // Its time is over, and whoever did not wait for this process was right.
+        if boot_ns() >= self.until_ns {
+            return Vec::new();
+        }
+        if !self.watchdog.is_alive() {
+            let all = self
+                .states
+                .iter()
+                .map(|state| state.saved.target().name.clone());
+            self.lost = all.collect();
+            return self.lost.clone();
+        }
+        // What cannot be seen is not gone.
+        self.look().unwrap_or_default()
+    }
+
+    fn any_left(&self) -> bool {
+        self.lost.len() < self.states.len()
+    }
+
+    fn gone(&mut self, name: String) -> KernelError {
+        if self.watchdog.is_alive() {
+            KernelError::LinkBack { name }
+        } else {
+            KernelError::Watchdog
+        }
+    }
+
+    fn snapshot(&self) -> Result<Snapshot, KernelError> {
+        Ok(Snapshot {
+            counts: self
+                .states
+                .iter()
+                .filter(|state| !self.lost.contains(&state.saved.target().name))
+                .flat_map(|state| counts(&state.saved))
+                .collect(),
+            ..Snapshot::default()
+        })
+    }
+
+    fn end(&mut self, reason: &'static str) -> (Result<Stopped, KernelError>, Option<KernelError>) {
+        let ran = Duration::from_nanos(boot_ns() - self.since_ns);
+        self.lost.clear();
+        let snapshot = self.snapshot();
+        let (notes, error) = self.give_back();
+        let stopped = snapshot.map(|snapshot| Stopped {
+            reason,
+            ran,
+            snapshot,
+            notes,
+        });
+        (stopped, error)
+    }
+}
+
+/// Writes the state, unless the link is taken already.
+fn place(saved: &Saved) -> Result<State, KernelError> {
+    loop {
+        match State::write(saved.clone())? {
+            Ok(state) => return Ok(state),
+            Err(other) => {
+                let target = saved.target();
+                vacate(other, &target.name, &target.address, &target.kind)?;
+            }
+        }
+    }
+}
+
+/// The kernel's answer to taking a link away.
+fn refused(mode: LinkMode, link: &Link, source: std::io::Error) -> KernelError {
+    let name = link.name.clone();
+    match mode {
+        LinkMode::Carrier if source.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+            KernelError::NoCarrierSwitch {
+                name,
+                kind: link.kind.clone(),
+            }
+        }
+        _ => KernelError::TakeAway { name, source },
+    }
+}
