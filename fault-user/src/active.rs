@@ -125,9 +125,8 @@ impl Faults {
     /// What has been done so far.
     pub fn snapshot(&self, lapsed: Duration) -> Result<Snapshot, KernelError> {
         let mut snapshot = Snapshot {
-            counts: Vec::new(),
-            unparsed: Vec::new(),
             lapsed,
+            ..Snapshot::default()
         };
         for active in &self.active {
             active.count(&mut snapshot)?;

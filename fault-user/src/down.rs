@@ -7,7 +7,6 @@
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
 use caps::Capability;
-use fault_common::layout::{Counters, Direction, Fault};
 
 use crate::{
     Error,
@@ -18,7 +17,6 @@ use crate::{
     privilege,
     session::{Begun, Session},
     signals::Caught,
-    snapshot::RuleCount,
 };
 
 mod held;
@@ -119,19 +117,6 @@ pub fn run(request: &Request) -> Result<i32, Error> {
 
 /// What a fault without a program is on, where others say `tcx`.
 pub const HOOK: &str = "link";
-
-/// Rules of a saved link: the kernel does not count what a link that is down loses.
-pub fn counts(saved: &Saved) -> impl Iterator<Item = RuleCount> {
-    Direction::ALL.into_iter().map(|direction| RuleCount {
-        rule: Fault::Down.name().into(),
-        fault: Fault::Down,
-        iface: saved.target().name.clone(),
-        direction,
-        asked: saved.mode.name().into(),
-        probability: None,
-        counters: Counters::default(),
-    })
-}
 
 /// Whether a link is as the fault wants it.
 pub fn is_away(mode: LinkMode, link: &Link) -> bool {

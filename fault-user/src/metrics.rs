@@ -139,6 +139,10 @@ fn fill(registry: &Registry, snapshot: &Snapshot) -> Result<(), prometheus::Erro
                 .set(injected);
         }
     }
+    if !snapshot.links.is_empty() {
+        let down = Fault::Down.name();
+        active.with_label_values(&[down, down]).set(1);
+    }
     for (iface, reason, n) in &snapshot.unparsed {
         unparsed
             .with_label_values(&[&**iface, reason.name()])

@@ -5,7 +5,7 @@ use std::time::Duration;
 use fault_common::layout::{Direction, Fault};
 
 use super::{
-    HOOK, LinkMode, Request, check, counts, find, is_away,
+    HOOK, LinkMode, Request, check, find, is_away,
     link::Link,
     put_back::put_back,
     saved::{self, Saved},
@@ -23,7 +23,7 @@ use crate::{
     report::{Started, StartedRule, Stopped},
     session::InForce,
     signals,
-    snapshot::Snapshot,
+    snapshot::{LinkAway, Snapshot},
 };
 
 /// Links that are taken away, since one moment and until another.
@@ -230,11 +230,15 @@ impl InForce for Held {
 
     fn snapshot(&self) -> Result<Snapshot, KernelError> {
         Ok(Snapshot {
-            counts: self
+            links: self
                 .states
                 .iter()
-                .filter(|state| !self.lost.contains(&state.saved.target().name))
-                .flat_map(|state| counts(&state.saved))
+                .map(|state| state.saved.target().name.clone())
+                .filter(|iface| !self.lost.contains(iface))
+                .map(|iface| LinkAway {
+                    iface,
+                    mode: self.mode,
+                })
                 .collect(),
             ..Snapshot::default()
         })

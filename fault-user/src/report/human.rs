@@ -28,6 +28,10 @@ pub(super) fn event(event: &Event, now: SystemTime) -> String {
 
 /// What happens this second, in one line.
 pub(super) fn live(snapshot: &Snapshot, width: usize) -> String {
+    let links = snapshot
+        .links
+        .iter()
+        .map(|link| format!("{}: away ({})", clean(&link.iface), link.mode.name()));
     let line = snapshot
         .counts
         .iter()
@@ -42,6 +46,7 @@ pub(super) fn live(snapshot: &Snapshot, width: usize) -> String {
                 percent(count.injected()),
             )
         })
+        .chain(links)
         .collect::<Vec<_>>()
         .join(" | ");
     line.chars().take(width.saturating_sub(1)).collect()
@@ -112,6 +117,9 @@ fn super_packets(counts: &[RuleCount]) -> String {
 
 /// Columns as wide as they need to be, numbers to the right.
 fn table(counts: &[RuleCount]) -> String {
+    if counts.is_empty() {
+        return String::new();
+    }
     let header = [
         "rule",
         "interface",

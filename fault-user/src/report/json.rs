@@ -18,7 +18,11 @@ pub(super) fn event(event: &Event, now: SystemTime) -> Value {
         Event::Started(started) => ("started", self::started(started)),
         Event::Stats(snapshot) => (
             "stats",
-            json!({"rules": rules(snapshot), "lapsed": snapshot.lapsed.as_secs_f64()}),
+            json!({
+                "rules": rules(snapshot),
+                "links": links(snapshot),
+                "lapsed": snapshot.lapsed.as_secs_f64(),
+            }),
         ),
         Event::Note(message) => ("note", json!({"message": message})),
         Event::Stopped(stopped) => (
@@ -27,6 +31,7 @@ pub(super) fn event(event: &Event, now: SystemTime) -> Value {
                 "reason": stopped.reason,
                 "seconds": stopped.ran.as_secs_f64(),
                 "rules": rules(&stopped.snapshot),
+                "links": links(&stopped.snapshot),
                 "lapsed": stopped.snapshot.lapsed.as_secs_f64(),
                 "notes": stopped.notes,
             }),
@@ -137,6 +142,14 @@ fn started(started: &Started) -> Value {
 
 fn rules(snapshot: &Snapshot) -> Value {
     snapshot.counts.iter().map(rule).collect()
+}
+
+fn links(snapshot: &Snapshot) -> Value {
+    snapshot
+        .links
+        .iter()
+        .map(|link| json!({"iface": link.iface, "mode": link.mode.name()}))
+        .collect()
 }
 
 fn rule(count: &RuleCount) -> Value {
