@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use crate::{
     Error, bpf,
     clsact::{self, Lock},
-    down::{self, Entry, PutBack},
+    down::{self, Entry, PutBack, Saved},
     error::KernelError,
     inventory::{self, Fault, Found},
     namespace::Namespace,
@@ -108,7 +108,11 @@ pub fn clear(interfaces: &[String]) -> Result<Cleared, Error> {
             cleared.other_version += 1;
             continue;
         };
-        if !interfaces.is_empty() && !interfaces.contains(&state.saved.target().name) {
+        if !interfaces.is_empty()
+            && !names(&state.saved)?
+                .iter()
+                .any(|it| interfaces.contains(it))
+        {
             continue;
         }
         let PutBack { notes, failed, .. } = down::end(&state)?;
@@ -135,6 +139,12 @@ pub fn clear(interfaces: &[String]) -> Result<Cleared, Error> {
         })?;
     }
     Ok(cleared)
+}
+
+/// The names of a link: then, and now.
+fn names(saved: &Saved) -> Result<Vec<String>, KernelError> {
+    let then = saved.target().name.clone();
+    Ok(down::left(saved)?.name.into_iter().chain([then]).collect())
 }
 
 /// The fault has no force from here on; its process ends, by force if it must.

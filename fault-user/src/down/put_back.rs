@@ -14,6 +14,8 @@ use crate::error::KernelError;
 /// What is left of a fault, for those who look at it from outside.
 #[derive(Debug, Default)]
 pub struct Left {
+    /// Its name now, if it is there.
+    pub name: Option<String>,
     /// Whether the link is away.
     pub away: bool,
     /// What is not as it was.

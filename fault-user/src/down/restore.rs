@@ -93,6 +93,7 @@ pub fn look(saved: &Saved) -> Result<Left, KernelError> {
             .map(|message| now.describe(message)),
     );
     Ok(Left {
+        name: Some(target.name.clone()),
         away: is_away(saved.mode, target),
         missing,
     })

@@ -3,6 +3,8 @@
 use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
+    process::Stdio,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -55,6 +57,28 @@ fn watchdog_puts_the_link_back_when_the_controller_is_killed() {
     until("the watchdog ends", SOON, || {
         getpgid(Some(watchdog)).is_err().then_some(())
     });
+}
+
+#[test]
+fn link_comes_back_after_a_kill_at_thirty_random_moments() {
+    let lab = plain("rm");
+    let file = saved(&lab);
+    for moment in 0..30 {
+        let mut child = command(&lab.near, &words(&line(&lab, "--for 1h")))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("faultctl runs");
+        // From before anything is saved to well after the link is down; the moment is what
+        // is tested, there is nothing to wait for.
+        thread::sleep(Duration::from_micros(moment * 2_700));
+        child.kill().expect("it runs");
+        child.wait().expect("our child");
+        until(&format!("moment {moment}: the link is up"), SOON, || {
+            (!is_down(&lab) && !file.exists()).then_some(())
+        });
+        assert_passes(&lab);
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::fs;
 use fault_tests::{
     Faultctl, Namespace,
     faultctl::{run, words},
+    wait::{SOON, until},
 };
 
 use super::{Dressed, assert_passes, is_down, line, plain, saved};
@@ -19,6 +20,63 @@ fn renamed_link_comes_back_under_its_new_name() {
     assert_eq!((ended.code, &*ended.stderr), (0, ""), "{ended:?}");
     assert!(!saved(&lab).exists());
     assert_passes(&lab);
+}
+
+#[test]
+fn clear_knows_a_renamed_link_by_either_name() {
+    for by_new_name in [false, true] {
+        let mut lab = plain("rc");
+        let faultctl = Faultctl::start(&lab.near, &line(&lab, "--for 1h"));
+        let names = [lab.iface.clone(), format!("new{}", lab.iface)];
+        let [old, new] = &names;
+        lab.near.ip(&format!("link set {old} name {new}"));
+        lab.iface.clone_from(new);
+        let clear = format!("clear --iface {}", names[usize::from(by_new_name)]);
+        let output = run(&lab.near, &words(&clear));
+        assert!(output.status.success(), "{output:?}");
+        assert!(!saved(&lab).exists());
+        assert_passes(&lab);
+        faultctl.ended();
+    }
+}
+
+#[test]
+fn what_a_bridge_loses_with_its_port_comes_back() {
+    let lab = plain("br");
+    let dev = &lab.iface;
+    lab.near.ip(&format!(
+        "link add bridge0 address 02:00:00:00:00:77 type bridge
+         link set {dev} master bridge0
+         link set bridge0 up
+         addr add 10.62.0.1/24 dev bridge0
+         addr add fd62::1/64 dev bridge0 nodad"
+    ));
+    // A bridge has its carrier from its ports.
+    until("the bridge has a carrier", SOON, || {
+        let text = lab.near.ip("link show dev bridge0");
+        text.contains("LOWER_UP").then_some(())
+    });
+    lab.near.ip("nexthop add id 76 via 10.62.0.9 dev bridge0
+         route add 10.63.0.0/16 nhid 76
+         neigh add 10.62.0.50 lladdr 02:00:00:00:00:50 dev bridge0");
+    let shown = || {
+        [
+            "nexthop show",
+            "-4 route show dev bridge0",
+            "neigh show nud permanent",
+        ]
+        .map(|command| lab.near.ip_json(command))
+    };
+    let before = shown();
+    let faultctl = Faultctl::start(&lab.near, &line(&lab, "--for 2s"));
+    until("nexthops go with the carrier", SOON, || {
+        (!shown()[0].contains("76")).then_some(())
+    });
+    let ended = faultctl.ended();
+    assert_eq!((ended.code, &*ended.stderr), (0, ""), "{ended:?}");
+    assert_eq!(shown(), before);
+    let ports = lab.near.ip_json("link show master bridge0");
+    assert!(ports.contains(dev), "{ports}");
 }
 
 #[test]
@@ -100,7 +158,7 @@ fn watchdog_finds_the_way_back_into_another_namespace() {
     let more = format!("--for 1h --netns {}", dressed.lab.near.path().display());
     let faultctl = Faultctl::start(&outside, &line(&dressed.lab, &more));
     faultctl.signal(nix::sys::signal::Signal::SIGKILL);
-    super::until_up(&dressed.lab, fault_tests::wait::SOON);
+    super::until_up(&dressed.lab, SOON);
     dressed.assert_back();
 }
 
