@@ -20,7 +20,7 @@ use rustix::{
 };
 
 use super::saved::{Saved, boot_id};
-use crate::error::KernelError;
+use crate::{error::KernelError, process};
 
 const DIR: &str = "/run/faultctl/down";
 
@@ -56,9 +56,13 @@ pub fn all() -> Result<Vec<Entry>, KernelError> {
     let mut all = Vec::new();
     for entry in entries {
         let path = entry.map_err(failed(Path::new(DIR)))?.path();
-        // Begun, and not whole yet.
-        let begun = path.extension().is_some();
-        if !begun && let Some(entry) = read(&path)? {
+        // Begun, and not whole yet: named after who writes it.
+        if let Some(writer) = path.extension() {
+            let writer = writer.to_str().and_then(|pid| pid.parse().ok());
+            if writer.and_then(process::start_ticks).is_none() {
+                let _ = fs::remove_file(&path);
+            }
+        } else if let Some(entry) = read(&path)? {
             all.push(entry);
         }
     }

@@ -143,20 +143,29 @@ pub fn run(request: &Request) -> Result<i32, Error> {
     // The last to go when memory runs out, where that is allowed.
     let _ = fs::write("/proc/self/oom_score_adj", "-1000");
     let mut orders = Orders(io::stdin());
-    if orders.next(None)? == Some(ARM) {
-        let states = open(request)?;
-        keep_what_it_takes(&states)?;
-        watch(&mut orders, &states)?;
-    } else {
-        // Whatever had been written before the controller ended.
-        for state in open(request)? {
-            put_back(&state, false)?;
+    let armed = matches!(orders.next(None), Ok(Some(ARM)));
+    // Without the order: whatever had been written before the controller ended.
+    let states = open(request)?;
+    // Whatever goes wrong in between, the links are put back.
+    if !(armed && matches!(watch(&mut orders, &states), Ok(Watched::Dismissed))) {
+        for state in &states {
+            // What cannot be put back stays in its file, for `status` and `clear`.
+            let _ = put_back(state, false);
         }
     }
     Ok(0)
 }
 
-fn watch(orders: &mut Orders, states: &[State]) -> Result<(), KernelError> {
+/// What came of watching.
+enum Watched {
+    /// The controller has put the links back.
+    Dismissed,
+    /// It has ended, or does not get to run.
+    Alone,
+}
+
+fn watch(orders: &mut Orders, states: &[State]) -> Result<Watched, KernelError> {
+    keep_what_it_takes(states)?;
     io::stdout()
         .write_all(&[ARMED])
         .and_then(|()| io::stdout().flush())
@@ -164,22 +173,16 @@ fn watch(orders: &mut Orders, states: &[State]) -> Result<(), KernelError> {
     close_stdout().map_err(KernelError::system("close stdout"))?;
 
     let until_ns = states.iter().map(|state| state.saved.until_ns).max();
-    let mut deadline_ns = until_ns.unwrap_or(0) + clock::nanos(GRACE);
+    let mut deadline_ns = until_ns.unwrap_or(0).saturating_add(clock::nanos(GRACE));
     loop {
         match orders.next(Some(deadline_ns))? {
-            Some(DONE) => return Ok(()),
+            Some(DONE) => return Ok(Watched::Dismissed),
             Some(ENDING) => {
                 deadline_ns = clock::boot_ns() + clock::nanos(PATIENCE * 2 + GRACE);
             }
-            // The controller has ended, or does not get to run.
-            _ => break,
+            _ => return Ok(Watched::Alone),
         }
     }
-    for state in states {
-        // What cannot be put back stays in its file, for `status` and `clear`.
-        let _ = put_back(state, false);
-    }
-    Ok(())
 }
 
 fn close_stdout() -> io::Result<()> {
