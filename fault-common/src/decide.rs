@@ -11,6 +11,8 @@ use crate::{
     random::{draw, probability},
 };
 
+mod flows;
+
 /// What a rule wants with a packet that it matched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
@@ -75,6 +77,7 @@ pub fn matches(rule: &Rule, flow: &Flow, direction: Direction) -> bool {
         && takes_protocol(&rule.protocols, flow.protocol)
         && takes_ports(rule, flow)
         && takes_near(rule, flow)
+        && flows::takes(rule, flow)
 }
 
 #[inline]

@@ -4,8 +4,8 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::{
     decide::{Decision, Turn, decide, matches},
-    layout::{Config, Direction, Key, RULES_PER_TARGET, Rule, Target},
-    packet::{Flow, LinkLayer, Packet, Reason, parse},
+    layout::{Config, Connection, Direction, Key, RULES_PER_TARGET, Rule, Target},
+    packet::{Flow, LinkLayer, Packet, Reason, parse, protocol},
 };
 
 /// Where rules and their state are: the maps in the kernel, vectors in tests.
@@ -18,6 +18,8 @@ pub trait Tables {
     fn host(&self, key: &Key) -> Option<u32>;
     /// Target of the longest prefix that holds an address.
     fn prefix(&self, key: &Key) -> Option<u32>;
+    /// Whether a connection is one that no rule may touch.
+    fn spared(&self, connection: &Connection) -> bool;
     /// A target.
     fn target(&self, id: u32) -> Option<&Target>;
     /// A rule.
@@ -98,8 +100,8 @@ impl Verdict {
     };
 }
 
-/// Runs a frame through the rules: parse, look its far end up, let each rule of
-/// the target decide in order. The first that drops ends it.
+/// Runs a frame through the rules: parse, look its far end up, pass what is spared,
+/// let each rule of the target decide in order. The first that drops ends it.
 #[inline(always)]
 pub fn run<T: Tables, P: Packet>(
     tables: &T,
@@ -129,6 +131,9 @@ pub fn run<T: Tables, P: Packet>(
     let Some(passage) = tables.detached(&mut passage) else {
         return Verdict::PASS;
     };
+    if config.tables & Config::SPARED != 0 && passage.flow.is_spared(tables, config) {
+        return Verdict::PASS;
+    }
     for i in 0..RULES_PER_TARGET {
         if i >= target.len as usize {
             break;
@@ -180,6 +185,23 @@ fn look_up<T: Tables>(tables: &T, set: u32, config: &Config, flow: &Flow) -> u32
         return target;
     }
     config.default_target
+}
+
+impl Flow {
+    #[inline(always)]
+    fn is_spared<T: Tables>(&self, tables: &T, config: Config) -> bool {
+        if self.flags & (Self::ARP | Self::NEIGHBOUR_DISCOVERY) != 0 {
+            return config.tables & Config::NEIGHBOURS != 0;
+        }
+        self.is(Self::PORTS)
+            && self.protocol == u32::from(protocol::TCP)
+            && tables.spared(&Connection {
+                far: self.far,
+                near: self.near,
+                far_port: self.far_port,
+                near_port: self.near_port,
+            })
+    }
 }
 
 impl Passage {

@@ -1,7 +1,7 @@
 //! Keys and values of the maps.
 //!
-//! A *set* is what one command asks for: rules, and targets that say which
-//! rules hold for which far ends. Two sets fit into the maps. `ACTIVE` names the
+//! A *set* is what one command asks for: targets that say which rules hold for which
+//! far ends, and the rules. Two sets fit into the maps. `ACTIVE` names the
 //! one in force, by a number whose change touches one byte: a set is built beside
 //! the old one and then replaces it for every packet at once.
 
@@ -25,6 +25,8 @@ pub const SETS: u32 = 2;
 pub const RULES: u32 = RULES_PER_SET * SETS;
 /// Target ids in the maps.
 pub const TARGETS: u32 = TARGETS_PER_SET * SETS;
+/// Connections that are spared, whatever the rules say.
+pub const SPARED: u32 = 32;
 /// Counter and state slots in the maps.
 pub const SLOTS: u32 = RULES * Direction::COUNT;
 
@@ -35,6 +37,7 @@ pub const ABI: u64 = {
     let sizes = [
         size_of::<Config>(),
         size_of::<Key>(),
+        size_of::<Connection>(),
         size_of::<Target>(),
         size_of::<Rule>(),
         size_of::<State>(),
@@ -101,10 +104,15 @@ impl Direction {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Config {
-    /// Whether the set has exact hosts ([`Self::HOSTS`]) or prefixes ([`Self::PREFIXES`]).
+    /// Whether there is anything to look for: [`Self::HOSTS`], [`Self::PREFIXES`],
+    /// [`Self::SPARED`]; and whether to leave address resolution alone:
+    /// [`Self::NEIGHBOURS`].
     pub tables: u32,
     /// The target of every far end that no host and no prefix names, or [`Self::NO_TARGET`].
     pub default_target: u32,
+    /// The first of the rules that its targets name, for those who read the maps. They
+    /// need not be of the set's own number: far ends change and rules stay.
+    pub first_rule: u32,
 }
 
 impl Config {
@@ -112,6 +120,12 @@ impl Config {
     pub const HOSTS: u32 = 1;
     /// Bit of `tables`: the prefix table has entries.
     pub const PREFIXES: u32 = 2;
+    /// Bit of `tables`: there are connections that no rule may touch.
+    pub const SPARED: u32 = 4;
+    /// Bit of `tables`: such a connection goes over this interface, so ARP and neighbour
+    /// discovery pass. Without them it would end when its next hop is forgotten, or
+    /// forgets this machine.
+    pub const NEIGHBOURS: u32 = 8;
     /// No rules: the packet passes.
     pub const NO_TARGET: u32 = u32::MAX;
 }
@@ -130,6 +144,34 @@ pub struct Key {
 impl Key {
     /// Bits in front of the address.
     pub const SET_BITS: u32 = 32;
+}
+
+/// A TCP connection that no rule touches: key of a table that both sets share. Frames
+/// carry it in both directions with the same ends.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
+pub struct Connection {
+    /// The remote address.
+    pub far: Address,
+    /// The local address.
+    pub near: Address,
+    /// Port of the remote end, in host byte order.
+    pub far_port: u32,
+    /// Port of the local end, in host byte order.
+    pub near_port: u32,
+}
+
+impl Connection {
+    /// The same connection as its other end sees it.
+    #[must_use]
+    pub const fn reversed(self) -> Self {
+        Self {
+            far: self.near,
+            near: self.far,
+            far_port: self.near_port,
+            near_port: self.far_port,
+        }
+    }
 }
 
 /// A list of rule ids; their faults add up in this order.
@@ -182,6 +224,10 @@ pub struct Rule {
     pub every: u64,
     /// Start of the rule's random draws.
     pub seed: u64,
+    /// Share of flows that it takes, as [`crate::random::probability`]; 0 for all.
+    pub flows: u64,
+    /// Which flows these are. The same for all rules that are to take the same.
+    pub flow_seed: u64,
     /// [`Model::Mark`]: bits of the skb mark to set.
     pub mark: u32,
     /// [`Model::Mark`]: bits of the skb mark to replace.
@@ -350,7 +396,7 @@ pub const REASONS: u32 = crate::packet::Reason::COUNT;
 
 #[cfg(feature = "aya")]
 mod pod {
-    use super::{Config, Counters, Key, Owner, Rule, State, Target};
+    use super::{Config, Connection, Counters, Key, Owner, Rule, State, Target};
 
     macro_rules! pod {
         ($($t:ty),+) => {$(
@@ -359,5 +405,7 @@ mod pod {
             unsafe impl aya::Pod for $t {}
         )+};
     }
-    pod!(Config, Counters, Key, Owner, Rule, State, Target);
+    pod!(
+        Config, Connection, Counters, Key, Owner, Rule, State, Target
+    );
 }

@@ -21,6 +21,10 @@ pub trait Packet {
     /// A header at once.
     fn words<const N: usize>(&self, offset: u32) -> Option<[u32; N]>;
 
+    /// The same number, of which the kernel's verifier knows nothing: it would otherwise
+    /// walk on from here once for each value that it may have.
+    fn forget(&self, number: u32) -> u32;
+
     /// The same frame for reads at offsets that the frame itself decides about.
     ///
     /// In the kernel these go through a helper: slower than a look into memory, but
@@ -51,6 +55,10 @@ impl Packet for &[u8] {
         let bytes = self.get(offset as usize..)?.get(..4 * N)?;
         let (words, _) = bytes.as_chunks();
         Some(core::array::from_fn(|n| u32::from_be_bytes(words[n])))
+    }
+
+    fn forget(&self, number: u32) -> u32 {
+        number
     }
 
     type Wandering<'a>
@@ -106,6 +114,8 @@ impl Flow {
     pub const PORTS: u32 = 4;
     /// Flag: neighbour discovery (RFC 4861), IPv6's ARP.
     pub const NEIGHBOUR_DISCOVERY: u32 = 8;
+    /// Flag: ARP (RFC 826).
+    pub const ARP: u32 = 16;
 
     /// The protocol of a packet whose header chain could not be followed.
     pub const UNKNOWN_PROTOCOL: u32 = 0x100;
@@ -161,6 +171,7 @@ impl Reason {
 
 mod ether_type {
     pub(super) const IPV4: u16 = 0x0800;
+    pub(super) const ARP: u16 = 0x0806;
     pub(super) const IPV6: u16 = 0x86dd;
     pub(super) const VLAN: [u16; 3] = [0x8100, 0x88a8, 0x9100];
 }
@@ -241,6 +252,10 @@ impl Flow {
             LinkLayer::Ethernet => match self.read_ethernet(packet)? {
                 ether_type::IPV4 => 4,
                 ether_type::IPV6 => 6,
+                ether_type::ARP => {
+                    self.flags = Self::ARP;
+                    return Err(Reason::NotIp);
+                }
                 _ => return Err(Reason::NotIp),
             },
             LinkLayer::None => packet.byte(0).ok_or(Reason::Truncated)? >> 4,
@@ -263,7 +278,7 @@ impl Flow {
             ether_type = packet.half(offset + 2).ok_or(Reason::Truncated)?;
             offset += 4;
         }
-        self.network_offset = offset;
+        self.network_offset = packet.forget(offset);
         Ok(ether_type)
     }
 
@@ -294,13 +309,13 @@ impl Flow {
     #[inline(always)]
     fn read_ipv6<P: Packet>(&mut self, packet: &P, direction: Direction) -> Result<(), Reason> {
         let offset = self.network_offset;
-        let [first, second, a, b, c, d, e, f, g, h] =
-            packet.words(offset).ok_or(Reason::Truncated)?;
+        let words: [u32; 10] = packet.words(offset).ok_or(Reason::Truncated)?;
+        let [first, second, source @ .., to0, to1, to2, to3] = words;
         if first >> 28 != 6 {
             return Err(Reason::Malformed);
         }
         let address = |words: [u32; 4]| Address(words.map(u32::to_be));
-        self.set_ends(address([a, b, c, d]), address([e, f, g, h]), direction);
+        self.set_ends(address(source), address([to0, to1, to2, to3]), direction);
         self.flags = Self::IPV6;
         let next = (second >> 8) as u8;
         let hop_limit = second as u8;

@@ -12,7 +12,8 @@ use fault_common::{
     decide::Decision,
     engine::{Passage, Size, Tables},
     layout::{
-        Config, Counters, Key, Owner, REASONS, RULES, Rule, SETS, SLOTS, State, TARGETS, Target,
+        Config, Connection, Counters, Key, Owner, REASONS, RULES, Rule, SETS, SLOTS, SPARED, State,
+        TARGETS, Target,
     },
     packet::Reason,
 };
@@ -28,6 +29,9 @@ static HOSTS: HashMap<Key, u32> = HashMap::with_max_entries(1, 0);
 /// Sized by user space.
 #[map]
 static PREFIXES: LpmTrie<Key, u32> = LpmTrie::with_max_entries(1, BPF_F_NO_PREALLOC);
+/// Each connection as either end sees it.
+#[map]
+static SPARED_LIST: HashMap<Connection, u32> = HashMap::with_max_entries(2 * SPARED, 0);
 #[map]
 static TARGET_LIST: Array<Target> = Array::with_max_entries(TARGETS, 0);
 #[map]
@@ -46,6 +50,9 @@ static REASON_COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(REASONS, 
 /// The packet on its way through the rules.
 #[map]
 static PASSAGE: PerCpuArray<Passage> = PerCpuArray::with_max_entries(1, 0);
+/// Where a number goes and comes back unknown.
+#[map]
+static NUMBER: PerCpuArray<u32> = PerCpuArray::with_max_entries(1, 0);
 /// Not read here: tells any process who this program belongs to.
 #[map]
 static OWNER: Array<Owner> = Array::with_max_entries(1, 0);
@@ -80,6 +87,11 @@ impl Tables for Maps {
         PREFIXES
             .get(lpm_trie::Key::new(Key::SET_BITS + 128, *key))
             .copied()
+    }
+
+    #[inline(always)]
+    fn spared(&self, connection: &Connection) -> bool {
+        SPARED_LIST.get_ptr(connection).is_some()
     }
 
     #[inline(always)]
@@ -163,6 +175,19 @@ impl Tables for Maps {
             // SAFETY: as in `count`.
             unsafe { *count += 1 };
         }
+    }
+}
+
+/// The same number, by way of memory.
+#[inline(always)]
+pub fn forget(number: u32) -> u32 {
+    let Some(place) = NUMBER.get_ptr_mut(0) else {
+        return number;
+    };
+    // SAFETY: as in `count`.
+    unsafe {
+        place.write_volatile(number);
+        place.read_volatile()
     }
 }
 

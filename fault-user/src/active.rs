@@ -8,10 +8,11 @@ use fault_common::{
 };
 
 use crate::{
-    attach::{self, Attachment},
+    attach::{self, Attachment, Program},
     clock::{boot_ns, nanos},
+    control_path::{self, Connection},
     error::{Error, KernelError},
-    inject::AttachMode,
+    inject::{AttachMode, Hook},
     interface::Interface,
     lease::{self, Terms},
     maps::{Capacity, Loaded, wait_for_readers},
@@ -30,6 +31,7 @@ pub struct Active {
     pub rules: RuleSet,
     fault: Fault,
     directions: &'static [Direction],
+    programs: Vec<Program>,
     loaded: Loaded,
     attachment: Option<Attachment>,
 }
@@ -42,8 +44,12 @@ pub struct Faults {
     pub since_ns: u64,
     /// `CLOCK_BOOTTIME` in nanoseconds, if it ends by time.
     pub until_ns: Option<u64>,
+    /// `CLOCK_BOOTTIME` in nanoseconds, if it ends then unless somebody confirms it.
+    pub confirm_until_ns: Option<u64>,
     /// The first deadline of its rules, until somebody keeps them.
     pub deadline_ns: u64,
+    /// Connections that it leaves alone.
+    pub spared: Vec<Connection>,
 }
 
 /// What to put into force, and where.
@@ -52,13 +58,21 @@ pub struct Plan<'a> {
     pub spec: &'a FaultSpec,
     /// Start of its draws.
     pub seed: u64,
-    /// Names of the interfaces.
+    /// Names of the interfaces; none for every one but loopback.
     pub interfaces: &'a [String],
     /// Where they are.
     pub namespace: &'a Namespace,
     /// How long it lasts, if by time.
     pub duration: Option<Duration>,
-    /// How to attach.
+    /// How long it lasts unless somebody confirms it.
+    pub confirm: Option<Duration>,
+    /// Connections that it leaves alone.
+    pub spared: &'a [Connection],
+    /// How many host names there are whose addresses may change.
+    pub names: usize,
+    /// Which hook takes what comes in.
+    pub hook: Hook,
+    /// How to attach on tc.
     pub attach: AttachMode,
     /// The command line, for those who ask whose it is.
     pub command: &'a str,
@@ -69,6 +83,11 @@ impl Faults {
     pub fn begin(plan: &Plan<'_>, object: Object<'_>) -> Result<Self, Error> {
         let netns_inode = plan.namespace.inode()?;
         plan.namespace.run(|| begin(plan, object, netns_inode))
+    }
+
+    /// When it ends, if by time and nobody confirms it.
+    pub fn unconfirmed_end_ns(&self) -> Option<u64> {
+        self.until_ns.into_iter().chain(self.confirm_until_ns).min()
     }
 
     /// Hands the deadlines to whoever keeps them.
@@ -83,6 +102,17 @@ impl Faults {
                 })
             })
             .collect()
+    }
+
+    /// Puts other far ends in force, for every packet at once on each interface. On an error
+    /// an interface keeps those that it has.
+    pub fn readdress(&mut self, spec: &FaultSpec) -> Result<(), Error> {
+        // The rules stay, with their seeds.
+        let rules = compile(spec, 0)?;
+        for active in &mut self.active {
+            active.loaded.readdress(&rules)?;
+        }
+        Ok(())
     }
 
     /// Lets go of interfaces that are gone, and names them.
@@ -145,13 +175,28 @@ impl Drop for Faults {
 /// program is attached, only attaching is left to do.
 fn begin(plan: &Plan<'_>, object: Object<'_>, netns_inode: u64) -> Result<Faults, Error> {
     let directions = plan.spec.selectors.directions.each();
-    let interfaces = Interface::find(plan.interfaces)?;
+    let programs = Program::of(plan.hook, directions);
+    let interfaces = if plan.interfaces.is_empty() {
+        Interface::all_but_loopback()?
+    } else {
+        Interface::find(plan.interfaces)?
+    };
     let mut active = Vec::new();
     for (n, interface) in (0..).zip(interfaces) {
         let seed = fault_common::random::draw(plan.seed, n);
-        let rules = compile(plan.spec, seed)?;
-        let mut loaded = Loaded::new(object, interface.link, Capacity::of(&rules)?)?;
-        attach::load(&mut loaded, directions)?;
+        let mut rules = compile(plan.spec, seed)?;
+        for named in &mut rules.rules {
+            // What crosses two interfaces is one flow.
+            named.rule.flow_seed = plan.seed;
+        }
+        let mut loaded = Loaded::new(object, interface.link, Capacity::of(&rules, plan.names)?)?;
+        attach::load(&mut loaded, &programs)?;
+        for connection in plan.spared {
+            loaded.spare(&connection.key())?;
+        }
+        if control_path::carried_by(interface.index, plan.spared)? {
+            loaded.spare_neighbours();
+        }
         // Without force until it is attached.
         loaded.replace(&rules, 0)?;
         active.push(Active {
@@ -159,18 +204,20 @@ fn begin(plan: &Plan<'_>, object: Object<'_>, netns_inode: u64) -> Result<Faults
             rules,
             fault: plan.spec.kind.fault(),
             directions,
+            programs: programs.clone(),
             loaded,
             attachment: None,
         });
     }
     let since_ns = boot_ns();
+    let after = |span| since_ns.saturating_add(nanos(span));
     let mut faults = Faults {
         active,
         since_ns,
-        until_ns: plan
-            .duration
-            .map(|span| since_ns.saturating_add(nanos(span))),
+        until_ns: plan.duration.map(after),
+        confirm_until_ns: plan.confirm.map(after),
         deadline_ns: u64::MAX,
+        spared: plan.spared.to_vec(),
     };
     for n in 0..faults.active.len() {
         faults.attach(n, plan, netns_inode)?;
@@ -184,15 +231,15 @@ impl Faults {
             return Err(KernelError::Interrupted);
         }
         let (since_ns, until_ns) = (self.since_ns, self.until_ns);
+        let deadline_ns = lease::first_deadline(self.unconfirmed_end_ns());
         let Active {
             interface,
             rules,
-            directions,
+            programs,
             loaded,
             attachment,
             ..
         } = &mut self.active[n];
-        let deadline_ns = lease::first_deadline(until_ns);
         self.deadline_ns = self.deadline_ns.min(deadline_ns);
         for id in (loaded.first_rule()..).take(rules.rules.len()) {
             loaded.tables.set_deadline(id, deadline_ns)?;
@@ -215,7 +262,7 @@ impl Faults {
             &mut loaded.ebpf,
             interface,
             plan.namespace,
-            directions,
+            programs,
             plan.attach,
             |added_clsact| {
                 tables.set_owner(&Owner {
@@ -229,9 +276,10 @@ impl Faults {
 }
 
 impl Active {
-    /// The hook that its programs are on.
-    pub fn hook(&self) -> Option<&'static str> {
-        self.attachment.as_ref().map(Attachment::hook)
+    /// The hooks that its programs are on.
+    pub fn hooks(&self) -> Vec<&'static str> {
+        let attachment = self.attachment.as_ref();
+        attachment.map(Attachment::hooks).unwrap_or_default()
     }
 
     /// The directions that it looks in.

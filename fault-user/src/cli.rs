@@ -7,7 +7,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum, builder::NonEmptyStringValuePars
 use fault_common::layout::PortRange;
 use ipnet::IpNet;
 
-use crate::spec::{Dscp, Endpoint, Percent, Protocol, SkbMark, count, duration, endpoint, port};
+use crate::container::ContainerId;
+use crate::spec::{
+    Dscp, Endpoint, Percent, Protocol, SkbMark, count, duration, endpoint, percent, port,
+};
 
 mod parse;
 mod refusal;
@@ -184,10 +187,17 @@ pub struct MarkArgs {
 
 /// Which packets a fault takes.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Selectors (without an address, port or protocol: every frame)")]
+#[command(
+    next_help_heading = "Selectors (without an address, port, protocol or flow: every frame)"
+)]
 pub struct Selectors {
     /// Interface (repeatable)
-    #[arg(long, value_name = "NAME", required = true, value_parser = NonEmptyStringValueParser::new())]
+    #[arg(
+        long,
+        value_name = "NAME",
+        required_unless_present_any = ["pid", "container"],
+        value_parser = NonEmptyStringValueParser::new()
+    )]
     pub iface: Vec<String>,
     /// Far end: address, network, name or file of them (repeatable)
     #[arg(long, value_name = "ADDR|CIDR|NAME|@FILE")]
@@ -224,12 +234,39 @@ pub struct Selectors {
         allow_negative_numbers = true
     )]
     pub local_port: Vec<PortRange>,
+    /// Share of flows, in points: all packets of a flow, or none
+    #[arg(long, value_name = "PERCENT", value_parser = percent::parse_share, allow_negative_numbers = true)]
+    pub flows: Option<Percent>,
     /// egress, ingress or both [default for loss and mark: egress]
     #[arg(long, value_enum, hide_possible_values = true)]
     pub direction: Option<Direction>,
+    /// Where frames that come in are taken: auto (tc), tc, xdp
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
+    pub hook: Hook,
     /// Network namespace: a name of `ip netns`, or a path
     #[arg(long, value_name = "NAME|PATH", value_parser = NonEmptyStringValueParser::new())]
     pub netns: Option<String>,
+    /// Network namespace of this process; without `--iface`, all there but lo
+    #[arg(
+        long,
+        value_name = "PID",
+        value_parser = count::parse_pid,
+        allow_negative_numbers = true,
+        conflicts_with_all = ["netns", "container"]
+    )]
+    pub pid: Option<u32>,
+    /// Network namespace of this container, by 12 digits of its id or more
+    #[arg(long, value_name = "ID", conflicts_with = "netns")]
+    pub container: Option<ContainerId>,
+    /// Do not spare the SSH connection that you work through
+    #[arg(long)]
+    pub include_ssh: bool,
     /// Start of the random draws, to repeat them [default: random]
     #[arg(long, value_name = "N", value_parser = count::parse_seed, allow_negative_numbers = true)]
     pub seed: Option<u64>,
@@ -246,6 +283,18 @@ pub enum Direction {
     Both,
 }
 
+/// Where frames that come in are taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Hook {
+    /// tc.
+    #[default]
+    Auto,
+    /// tc.
+    Tc,
+    /// XDP.
+    Xdp,
+}
+
 /// How long a fault lives, and who hears of it.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Life (until Ctrl-C, or as said here)")]
@@ -258,6 +307,15 @@ pub struct Life {
         allow_hyphen_values = true
     )]
     pub duration: Option<Duration>,
+    /// Undo it after this time, unless a line on stdin (Enter) confirms it
+    #[arg(
+        long,
+        value_name = "TIME",
+        value_parser = duration::parse_life,
+        allow_hyphen_values = true,
+        conflicts_with = "command"
+    )]
+    pub confirm: Option<Duration>,
     /// Serve Prometheus metrics while it lives
     #[arg(long, value_name = "ADDR:PORT", value_parser = endpoint::parse_socket_address)]
     pub metrics: Option<SocketAddr>,

@@ -38,6 +38,16 @@ pub fn nanos(span: Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// Waits for a moment on the boot clock, which goes on while the machine sleeps; the
+/// runtime's doesn't.
+pub async fn reach(boot: u64) {
+    const LOOK: u64 = 1_000_000_000;
+    while boot_ns() < boot {
+        let left = boot - boot_ns().min(boot);
+        tokio::time::sleep(Duration::from_nanos(left.min(LOOK))).await;
+    }
+}
+
 /// The wall-clock time of a moment on the boot clock.
 pub fn wall(boot: u64) -> SystemTime {
     let now = boot_ns();

@@ -4,16 +4,18 @@
 //! What is there is saved first, on disk and in a watchdog, a process that shares nothing
 //! with this one. Whoever of them is left puts the link back.
 
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{cmp::Reverse, ffi::OsString, net::SocketAddr, time::Duration};
 
 use caps::Capability;
 
 use crate::{
     Error,
+    control_path::{self, Connection},
     error::KernelError,
+    follow::Names,
     inject::runtime,
     metrics,
-    namespace::Namespace,
+    namespace::{Namespace, Place},
     privilege,
     session::{Begun, Session},
     signals::Caught,
@@ -31,7 +33,7 @@ mod state;
 pub mod watchdog;
 
 use held::Held;
-use link::Link;
+use link::{Link, affected};
 pub use put_back::{PutBack, end, left};
 pub use saved::Saved;
 use socket::Socket;
@@ -42,12 +44,16 @@ pub use state::{Entry, State, all as entries};
 pub struct Request {
     /// How.
     pub mode: LinkMode,
-    /// Names of the interfaces, without duplicates, in the order given.
+    /// Names of the interfaces, without duplicates; none for every one but loopback.
     pub interfaces: Vec<String>,
-    /// The network namespace of the interfaces, or the caller's own.
-    pub netns: Option<PathBuf>,
+    /// The network namespace of the interfaces.
+    pub place: Place,
+    /// Whether a link that carries the operator's own SSH connection is taken away too.
+    pub include_ssh: bool,
     /// When it ends by itself. There is no other end for one who is cut off.
     pub duration: Duration,
+    /// When it ends unless a line on stdin confirms it.
+    pub confirm: Option<Duration>,
     /// Where to serve metrics.
     pub metrics: Option<SocketAddr>,
     /// JSON lines on stdout.
@@ -83,18 +89,20 @@ impl LinkMode {
 
 /// Takes the links away for their time and returns the exit code.
 pub fn run(request: &Request) -> Result<i32, Error> {
-    let namespace = request
-        .netns
-        .as_deref()
-        .map_or_else(Namespace::default, Namespace::named);
     privilege::require(&[Capability::CAP_NET_ADMIN])?;
-    if !namespace.is_own() {
+    if request.place != Place::Own {
         privilege::require(&[privilege::TO_LOOK_AROUND])?;
     }
+    let namespace = Namespace::of(&request.place)?;
     let runtime = runtime()?;
     let listener = request.metrics.map(metrics::listen).transpose()?;
+    let spared = if request.include_ssh {
+        Vec::new()
+    } else {
+        control_path::find(&namespace)?
+    };
     let caught = Caught::new()?;
-    let held = Held::begin(request, namespace)?;
+    let held = Held::begin(request, namespace, &spared)?;
     runtime.block_on(async {
         let kept: &[Capability] = if held.namespace.is_own() {
             &[Capability::CAP_NET_ADMIN]
@@ -103,10 +111,12 @@ pub fn run(request: &Request) -> Result<i32, Error> {
         };
         let begun = Begun {
             started: held.started(request),
+            notes: Vec::new(),
+            names: Names::new(),
             json: request.json,
             command: &request.command,
         };
-        Session::start_with(&begun, caught, || {
+        Session::start(begun, caught, || {
             privilege::keep(kept)?;
             Ok(Box::new(held))
         })?
@@ -126,11 +136,25 @@ pub fn is_away(mode: LinkMode, link: &Link) -> bool {
     }
 }
 
-/// Refuses what must not be taken away. The place for whatever has to be known of an
-/// interface before: nothing has been touched here, and `targets` are in the calling
-/// thread's namespace.
-fn check(mode: LinkMode, targets: &[Link], netns: u64) -> Result<(), KernelError> {
+/// Refuses what must not be taken away, before anything is touched: a link that carries
+/// a spared connection, that another fault has, or that is away. `targets` are in the
+/// calling thread's namespace.
+fn check(
+    mode: LinkMode,
+    targets: &[Link],
+    netns: u64,
+    spared: &[Connection],
+) -> Result<(), KernelError> {
     for target in targets {
+        for connection in spared {
+            if control_path::carried_by(target.index, &[*connection])? {
+                return Err(KernelError::CarriesSsh {
+                    name: target.name.clone(),
+                    mode: mode.name(),
+                    connection: *connection,
+                });
+            }
+        }
         if let Some(entry) = state::read(&state::path(netns, target.index))? {
             vacate(entry, &target.name, &target.address, &target.kind)?;
         }
@@ -148,8 +172,27 @@ fn check(mode: LinkMode, targets: &[Link], netns: u64) -> Result<(), KernelError
     Ok(())
 }
 
-fn find(names: &[String]) -> Result<Vec<Link>, KernelError> {
+/// The links with these names; without names, all that are there to be taken away. What
+/// lies on another one comes behind it, so that it comes back when that is there.
+fn find(mode: LinkMode, names: &[String]) -> Result<Vec<Link>, KernelError> {
     let links = Link::all(&mut Socket::open()?)?;
+    let mut found = if names.is_empty() {
+        let all = links
+            .iter()
+            .filter(|link| !link.loopback && !is_away(mode, link));
+        all.cloned().collect()
+    } else {
+        named(names, &links)?
+    };
+    if found.is_empty() {
+        return Err(KernelError::OnlyLoopback);
+    }
+    // Whatever feels it when a link goes feels it when the one below goes, too.
+    found.sort_by_key(|link| Reverse(affected(&links, link.index).len()));
+    Ok(found)
+}
+
+fn named(names: &[String], links: &[Link]) -> Result<Vec<Link>, KernelError> {
     names
         .iter()
         .map(|name| {

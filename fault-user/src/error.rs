@@ -63,6 +63,12 @@ pub enum Error {
     /// `--except` leaves nothing.
     #[error("no packet can match: `--except` covers everything that is selected")]
     NothingLeft,
+    /// XDP for what leaves.
+    #[error("`--hook xdp` takes what comes in, and `--direction` says egress only")]
+    XdpEgress,
+    /// XDP for what is not lost.
+    #[error("`--hook xdp` can only lose packets, and this is a `mark`")]
+    XdpMark,
 
     /// A file of addresses could not be read.
     #[error("cannot read `{}`", path.display())]
@@ -129,6 +135,9 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// No line came in the time of `--confirm`.
+    #[error("nobody confirmed the fault, so it was undone")]
+    NotConfirmed,
     /// Whoever read the output went away.
     #[error("nobody reads the output any more, so the fault was ended")]
     OutputClosed,
@@ -169,6 +178,11 @@ impl Error {
                     .into()
             }
             Self::NothingLeft => "`--except` always wins over `--to`; narrow it".into(),
+            Self::XdpEgress => {
+                "add `--direction ingress`, or `both` to take egress on tc; or leave out `--hook`"
+                    .into()
+            }
+            Self::XdpMark => "leave out `--hook xdp`: an XDP program sees no skb".into(),
             Self::File { .. } => "`@FILE` names a text file, one address a line".into(),
             Self::EmptyFile { .. } => {
                 "write one address, network or host name a line; `#` starts a comment".into()
@@ -180,6 +194,10 @@ impl Error {
             }
             Self::Kernel(error) => return error.hint(),
             Self::Metrics { .. } => "choose another port, or see who has it with `ss -ltnp`".into(),
+            Self::NotConfirmed => {
+                "press Enter before the time is over; without a terminal, write a line to stdin"
+                    .into()
+            }
             Self::Command { .. } | Self::OutputClosed => return None,
         };
         Some(hint)
@@ -195,7 +213,9 @@ impl Error {
             | Self::TooManyNearNetworks { .. }
             | Self::WideNearNetwork { .. }
             | Self::FamiliesDiffer
-            | Self::NothingLeft => 2,
+            | Self::NothingLeft
+            | Self::XdpEgress
+            | Self::XdpMark => 2,
             Self::File { .. }
             | Self::EmptyFile { .. }
             | Self::FileLine { .. }
@@ -204,6 +224,7 @@ impl Error {
             | Self::Kernel(_)
             | Self::Command { .. }
             | Self::Metrics { .. }
+            | Self::NotConfirmed
             | Self::OutputClosed => 1,
         }
     }

@@ -1,41 +1,106 @@
 //! Puts a fault into force, for its life.
 
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{ffi::OsString, net::SocketAddr, time::Duration};
 
+use ipnet::IpNet;
 use tokio::runtime::Runtime;
 
 use crate::{
     Error,
     active::{Faults, Plan},
+    control_path,
     error::KernelError,
+    follow::Names,
     metrics,
-    namespace::Namespace,
+    namespace::{Namespace, Place},
     object::Object,
     privilege,
     session::Session,
     signals::Caught,
-    spec::FaultSpec,
+    spec::{Directions, FaultKind, FaultSpec, endpoint::Resolved},
 };
+
+mod kept;
+
+use kept::Kept;
 
 /// A fault, where it goes and how long it lives.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
     /// The fault.
     pub spec: FaultSpec,
-    /// Names of the interfaces, without duplicates, in the order given.
+    /// Where the far ends of the fault come from, for those that are host names.
+    pub far_ends: FarEnds,
+    /// Names of the interfaces, without duplicates, in the order given; none for every
+    /// one but loopback.
     pub interfaces: Vec<String>,
-    /// The network namespace of the interfaces, or the caller's own.
-    pub netns: Option<PathBuf>,
+    /// The network namespace of the interfaces.
+    pub place: Place,
+    /// Whether the operator's own SSH connection is hit like any other.
+    pub include_ssh: bool,
     /// When it ends by itself.
     pub duration: Option<Duration>,
+    /// When it ends unless a line on stdin confirms it.
+    pub confirm: Option<Duration>,
     /// Where to serve metrics.
     pub metrics: Option<SocketAddr>,
     /// JSON lines on stdout.
     pub json: bool,
-    /// How to attach.
+    /// Which hook takes what comes in.
+    pub hook: Hook,
+    /// How to attach on tc.
     pub attach: AttachMode,
     /// The child command and its arguments; empty for none.
     pub command: Vec<OsString>,
+}
+
+/// What `--to` and `--except` named.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FarEnds {
+    /// Those that are hit.
+    pub to: Resolved,
+    /// Those that are not.
+    pub except: Resolved,
+}
+
+impl FarEnds {
+    /// The host names among them.
+    pub fn names(&self) -> Names {
+        let names = self.to.names.iter().chain(&self.except.names);
+        names
+            .map(|(name, addresses)| (name.clone(), addresses.clone()))
+            .collect()
+    }
+
+    /// Gives a name other addresses.
+    pub fn set(&mut self, name: &str, addresses: &[IpNet]) {
+        for ends in [&mut self.to, &mut self.except] {
+            if let Some(known) = ends.names.get_mut(name) {
+                *known = addresses.to_vec();
+            }
+        }
+    }
+}
+
+/// Where frames that come in are taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hook {
+    /// On tc, as those that leave.
+    #[default]
+    Tc,
+    /// On XDP: before there is an skb, where the driver can.
+    Xdp,
+}
+
+impl Hook {
+    /// Refuses a fault that it can't do.
+    pub fn check(self, spec: &FaultSpec) -> Result<(), Error> {
+        match self {
+            Self::Xdp if matches!(spec.kind, FaultKind::Mark(_)) => Err(Error::XdpMark),
+            Self::Xdp if spec.selectors.directions == Directions::Egress => Err(Error::XdpEgress),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// How programs are attached to the tc hooks.
@@ -52,20 +117,22 @@ pub enum AttachMode {
 
 /// Runs the fault to its end and returns the exit code.
 pub fn run(request: &Request) -> Result<i32, Error> {
-    let namespace = request
-        .netns
-        .as_deref()
-        .map_or_else(Namespace::default, Namespace::named);
     privilege::require(&privilege::TO_ATTACH)?;
-    if !namespace.is_own() {
+    if request.place != Place::Own {
         privilege::require(&[privilege::TO_LOOK_AROUND])?;
     }
+    let namespace = Namespace::of(&request.place)?;
     let object = Object::embedded()?;
     // Before any work in another namespace: what runtimes share is a socket pair that
     // would hold the namespace it is made in.
     let runtime = runtime()?;
     let listener = request.metrics.map(metrics::listen).transpose()?;
     let seed = request.spec.seed.unwrap_or_else(random_seed);
+    let spared = if request.include_ssh {
+        Vec::new()
+    } else {
+        control_path::find(&namespace)?
+    };
     let caught = Caught::new()?;
     let command = command_line();
     let faults = Faults::begin(
@@ -75,15 +142,22 @@ pub fn run(request: &Request) -> Result<i32, Error> {
             interfaces: &request.interfaces,
             namespace: &namespace,
             duration: request.duration,
+            confirm: request.confirm,
+            spared: &spared,
+            names: request.far_ends.names().len(),
+            hook: request.hook,
             attach: request.attach,
             command: &command,
         },
         object,
     )?;
     runtime.block_on(async {
-        Session::start(request, &namespace, faults, seed, caught)?
-            .run(listener)
-            .await
+        let begun = kept::begun(request, &faults, seed);
+        Session::start(begun, caught, || {
+            Ok(Box::new(Kept::new(faults, request, &namespace)?))
+        })?
+        .run(listener)
+        .await
     })
 }
 

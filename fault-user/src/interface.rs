@@ -1,8 +1,10 @@
 //! Interfaces: which there are, and what their frames look like.
 
+use std::collections::BTreeSet;
+
 use fault_common::packet::LinkLayer;
 use futures_util::TryStreamExt as _;
-use rtnetlink::packet_route::link::{LinkAttribute, LinkLayerType, LinkMessage};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage};
 
 use crate::{error::KernelError, netlink};
 
@@ -31,18 +33,42 @@ impl Interface {
                         name: name.clone(),
                         there: all.iter().filter_map(name_of).map(str::to_owned).collect(),
                     })?;
-                Ok(Self {
-                    index: message.header.index,
-                    name: name.clone(),
-                    link: link_layer(message.header.link_layer_type).ok_or_else(|| {
-                        KernelError::LinkType {
-                            name: name.clone(),
-                            link_type: format!("{:?}", message.header.link_layer_type),
-                        }
-                    })?,
-                })
+                Self::read(message)
             })
             .collect()
+    }
+
+    /// Every interface but loopback. One that is down, and whose frames could not be read,
+    /// is left out: tunnels of the kernel are in every namespace.
+    pub fn all_but_loopback() -> Result<Vec<Self>, KernelError> {
+        let all = all()?;
+        let interfaces: Vec<_> = all
+            .iter()
+            .filter(|message| {
+                let header = &message.header;
+                header.link_layer_type != LinkLayerType::Loopback
+                    && (link_layer(header.link_layer_type).is_some()
+                        || header.flags.contains(LinkFlags::Up))
+            })
+            .map(Self::read)
+            .collect::<Result<_, _>>()?;
+        if interfaces.is_empty() {
+            return Err(KernelError::OnlyLoopback);
+        }
+        Ok(interfaces)
+    }
+
+    fn read(message: &LinkMessage) -> Result<Self, KernelError> {
+        let name = name_of(message).unwrap_or_default();
+        let link_type = message.header.link_layer_type;
+        Ok(Self {
+            index: message.header.index,
+            name: name.into(),
+            link: link_layer(link_type).ok_or_else(|| KernelError::LinkType {
+                name: name.into(),
+                link_type: format!("{link_type:?}"),
+            })?,
+        })
     }
 }
 
@@ -53,6 +79,34 @@ pub fn name_now(index: u32) -> Result<Option<String>, KernelError> {
         .find(|message| message.header.index == index)
         .and_then(name_of)
         .map(str::to_owned))
+}
+
+/// An interface and those that it cannot do without: the parent of a VLAN, the members
+/// of a bridge or bond, the other end of a veth pair, and what these are built on.
+pub fn beneath(index: u32) -> Result<BTreeSet<u32>, KernelError> {
+    let all = all()?;
+    let mut found = BTreeSet::from([index]);
+    let mut next = vec![index];
+    while let Some(above) = next.pop() {
+        for message in &all {
+            let (this, attributes) = (message.header.index, &message.attributes);
+            // An index of another namespace means nothing here.
+            let is_foreign = attributes
+                .iter()
+                .any(|attribute| matches!(attribute, LinkAttribute::LinkNetNsId(_)));
+            for attribute in attributes {
+                let below = match attribute {
+                    LinkAttribute::Controller(above_this) if *above_this == above => this,
+                    LinkAttribute::Link(below) if this == above && !is_foreign => *below,
+                    _ => continue,
+                };
+                if below != 0 && found.insert(below) {
+                    next.push(below);
+                }
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// The names of all interfaces.

@@ -43,10 +43,11 @@ struct Shared {
     wake: Condvar,
 }
 
-#[derive(Default)]
 struct State {
     stop: bool,
     lapsed: Duration,
+    /// When the rules end, if by time.
+    end_ns: Option<u64>,
 }
 
 /// The deadlines of one object and the rules that they belong to.
@@ -65,20 +66,29 @@ impl Lease {
         end_ns: Option<u64>,
     ) -> Result<Self, KernelError> {
         let shared = Arc::new(Shared {
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                stop: false,
+                lapsed: Duration::ZERO,
+                end_ns,
+            }),
             wake: Condvar::new(),
         });
         let thread = thread::Builder::new()
             .name("lease".into())
             .spawn({
                 let shared = Arc::clone(&shared);
-                move || keep(&shared, &mut terms, deadline_ns, end_ns)
+                move || keep(&shared, &mut terms, deadline_ns)
             })
             .map_err(KernelError::system("start a thread"))?;
         Ok(Self {
             shared,
             thread: Some(thread),
         })
+    }
+
+    /// Moves the end of the rules.
+    pub fn set_end(&self, end_ns: Option<u64>) {
+        self.shared.lock().end_ns = end_ns;
     }
 
     /// How long the rules had no force, because this process did not get to run.
@@ -103,13 +113,13 @@ impl Shared {
     }
 }
 
-fn keep(shared: &Shared, terms: &mut [Terms], deadline_ns: u64, end_ns: Option<u64>) {
+fn keep(shared: &Shared, terms: &mut [Terms], deadline_ns: u64) {
     let mut last = deadline_ns;
     let mut state = shared.lock();
     // A signal ends the force of the rules even while the main thread is stuck, as in
     // a write that nobody reads.
     while !state.stop && !signals::pending() {
-        let now = boot_ns();
+        let (now, end_ns) = (boot_ns(), state.end_ns);
         if now > last && end_ns.is_none_or(|end| last < end) {
             let until = end_ns.map_or(now, |end| now.min(end));
             state.lapsed += Duration::from_nanos(until - last);

@@ -14,8 +14,8 @@ use aya::{
 };
 use fault_common::{
     layout::{
-        Config, Counters, Direction, Key, Owner, RULES_PER_SET, RULES_PER_TARGET, Rule, SETS,
-        State, TARGETS_PER_SET, Target,
+        Config, Connection, Counters, Direction, Key, Owner, RULES, RULES_PER_SET,
+        RULES_PER_TARGET, Rule, SETS, State, TARGETS_PER_SET, Target,
     },
     packet::{LinkLayer, Reason},
 };
@@ -32,12 +32,15 @@ pub struct Capacity {
 }
 
 impl Capacity {
-    /// Just enough for one rule set.
-    pub fn of(set: &RuleSet) -> Result<Self, KernelError> {
+    /// Just enough for one rule set; where far ends have host names, for two side by
+    /// side, with room for the names to get more addresses.
+    pub fn of(set: &RuleSet, names: usize) -> Result<Self, KernelError> {
+        const PER_NAME: usize = 64;
         let count = |what, n: usize| u32::try_from(n).map_err(|_| KernelError::TooMany { what });
+        let sets = if names == 0 { 1 } else { SETS as usize };
         Ok(Self {
-            hosts: count("hosts", set.hosts.len())?,
-            prefixes: count("prefixes", set.prefixes.len())?,
+            hosts: count("hosts", sets * (set.hosts.len() + names * PER_NAME))?,
+            prefixes: count("prefixes", sets * (set.prefixes.len() + names))?,
         })
     }
 }
@@ -52,12 +55,15 @@ pub struct Loaded {
     pub owner: OwnedFd,
     /// Taken by the thread that keeps the deadlines.
     pub deadlines: Option<Deadlines>,
-    config: Array<MapData, Config>,
     targets: Array<MapData, Target>,
     hosts: HashMap<MapData, Key, u32>,
     prefixes: LpmTrie<MapData, Key, u32>,
     states: Array<MapData, State>,
+    spared: HashMap<MapData, Connection, u32>,
+    /// Bits of [`Config::tables`] beside those of the rule sets.
+    spares: u32,
     set: u32,
+    first_rule: u32,
     /// What the set in force put into the tables, to be taken out when it is replaced.
     keys: (Vec<Key>, Vec<PrefixKey<Key>>),
 }
@@ -81,12 +87,14 @@ impl Loaded {
         let mut take = |name| ebpf.take_map(name);
         let tables = Tables::from_maps(&mut take)?;
         Ok(Self {
-            config: map("CONFIG", take("CONFIG"))?,
             targets: map("TARGET_LIST", take("TARGET_LIST"))?,
             hosts: map("HOSTS", take("HOSTS"))?,
             prefixes: map("PREFIXES", take("PREFIXES"))?,
             states: map("STATES", take("STATES"))?,
+            spared: map("SPARED_LIST", take("SPARED_LIST"))?,
+            spares: 0,
             set: SETS - 1,
+            first_rule: RULES - RULES_PER_SET,
             keys: (Vec::new(), Vec::new()),
             tables,
             owner,
@@ -95,9 +103,27 @@ impl Loaded {
         })
     }
 
-    /// Id of the first rule of the set in force; the others follow.
+    /// Id of the first rule in force; the others follow.
     pub fn first_rule(&self) -> u32 {
-        self.set * RULES_PER_SET
+        self.first_rule
+    }
+
+    /// Lets a connection pass whatever the rules say, from the next rule set on.
+    pub fn spare(&mut self, connection: &Connection) -> Result<(), KernelError> {
+        // Through the loopback interface, what one end sends comes in as from the other.
+        for seen in [*connection, connection.reversed()] {
+            self.spared
+                .insert(seen, 0, 0)
+                .map_err(KernelError::map("SPARED_LIST"))?;
+        }
+        self.spares |= Config::SPARED;
+        Ok(())
+    }
+
+    /// Lets ARP and neighbour discovery pass too, from the next rule set on, where a
+    /// connection is spared.
+    pub fn spare_neighbours(&mut self) {
+        self.spares |= Config::NEIGHBOURS;
     }
 
     /// Puts a rule set in force: built beside the one before, switched to by one
@@ -106,9 +132,22 @@ impl Loaded {
     /// `deadline_ns` (`CLOCK_BOOTTIME`) is the first end of its rules. On an error
     /// the set before stays in force.
     pub fn replace(&mut self, set: &RuleSet, deadline_ns: u64) -> Result<(), KernelError> {
+        // Not where those in force are.
+        let first_rule = (self.first_rule + RULES_PER_SET) % RULES;
+        self.write_rules(first_rule, set, deadline_ns)?;
+        self.switch(first_rule, set)
+    }
+
+    /// Puts the far ends of a rule set in force for the rules that are there, which keep
+    /// their counters, sequences and deadlines; in the same way as [`Self::replace`].
+    pub fn readdress(&mut self, set: &RuleSet) -> Result<(), KernelError> {
+        self.switch(self.first_rule, set)
+    }
+
+    fn switch(&mut self, first_rule: u32, set: &RuleSet) -> Result<(), KernelError> {
         let next = (self.set + 1) % SETS;
         let keys = self
-            .build(next, set, deadline_ns)
+            .write_far_ends(next, first_rule, set)
             .inspect_err(|_| self.forget(&keys_of(next, set)))?;
         self.tables
             .active
@@ -116,24 +155,20 @@ impl Loaded {
             .map_err(KernelError::map("ACTIVE"))?;
         let before = std::mem::replace(&mut self.keys, keys);
         self.set = next;
+        self.first_rule = first_rule;
         wait_for_readers();
         self.forget(&before);
         Ok(())
     }
 
-    fn build(
+    fn write_rules(
         &mut self,
-        next: u32,
+        first_rule: u32,
         set: &RuleSet,
         deadline_ns: u64,
-    ) -> Result<(Vec<Key>, Vec<PrefixKey<Key>>), KernelError> {
-        let first_rule = next * RULES_PER_SET;
-        let first_target = next * TARGETS_PER_SET;
+    ) -> Result<(), KernelError> {
         if set.rules.len() > RULES_PER_SET as usize {
             return Err(KernelError::TooMany { what: "rules" });
-        }
-        if set.targets.len() > TARGETS_PER_SET as usize {
-            return Err(KernelError::TooMany { what: "targets" });
         }
         let rules = set.rules.iter().map(|named| named.rule);
         for (id, rule) in (first_rule..first_rule + RULES_PER_SET)
@@ -151,6 +186,19 @@ impl Loaded {
                     .map_err(KernelError::map("STATES"))?;
                 self.tables.reset(slot)?;
             }
+        }
+        Ok(())
+    }
+
+    fn write_far_ends(
+        &mut self,
+        next: u32,
+        first_rule: u32,
+        set: &RuleSet,
+    ) -> Result<(Vec<Key>, Vec<PrefixKey<Key>>), KernelError> {
+        let first_target = next * TARGETS_PER_SET;
+        if set.targets.len() > TARGETS_PER_SET as usize {
+            return Err(KernelError::TooMany { what: "targets" });
         }
         for (id, rules) in (first_target..).zip(&set.targets) {
             let mut target = Target::default();
@@ -178,21 +226,22 @@ impl Loaded {
                 .insert(key, first_target + target, 0)
                 .map_err(KernelError::map("PREFIXES"))?;
         }
+        let mut tables = self.spares;
+        for (there, bit) in [
+            (!set.hosts.is_empty(), Config::HOSTS),
+            (!set.prefixes.is_empty(), Config::PREFIXES),
+        ] {
+            tables |= if there { bit } else { 0 };
+        }
         let config = Config {
-            tables: if set.hosts.is_empty() {
-                0
-            } else {
-                Config::HOSTS
-            } | if set.prefixes.is_empty() {
-                0
-            } else {
-                Config::PREFIXES
-            },
+            tables,
+            first_rule,
             default_target: set
                 .default_target
                 .map_or(Config::NO_TARGET, |target| first_target + target),
         };
-        self.config
+        self.tables
+            .config
             .set(next, config, 0)
             .map_err(KernelError::map("CONFIG"))?;
         Ok(keys)
@@ -236,6 +285,7 @@ pub fn wait_for_readers() {
 /// The maps that tell about a fault, of this process or found in the kernel.
 pub struct Tables {
     active: Array<MapData, u32>,
+    config: Array<MapData, Config>,
     rules: Array<MapData, Rule>,
     deadlines: Array<MapData, u64>,
     counters: PerCpuArray<MapData, Counters>,
@@ -247,6 +297,7 @@ impl Tables {
     fn from_maps(take: &mut dyn FnMut(&'static str) -> Option<Map>) -> Result<Self, KernelError> {
         Ok(Self {
             active: map("ACTIVE", take("ACTIVE"))?,
+            config: map("CONFIG", take("CONFIG"))?,
             rules: map("RULE_LIST", take("RULE_LIST"))?,
             deadlines: map("DEADLINES", take("DEADLINES"))?,
             counters: map("COUNTERS", take("COUNTERS"))?,
@@ -279,11 +330,15 @@ impl Tables {
         Ok(Self::from_maps(&mut take).ok())
     }
 
-    /// The rules of the set in force, with their ids.
+    /// The rules in force, with their ids.
     pub fn rules(&self) -> Result<Vec<(u32, Rule)>, KernelError> {
         let set = self.active.get(&0, 0).map_err(KernelError::map("ACTIVE"))?;
+        let config = self
+            .config
+            .get(&set, 0)
+            .map_err(KernelError::map("CONFIG"))?;
         let mut rules = Vec::new();
-        for id in set * RULES_PER_SET..(set + 1) * RULES_PER_SET {
+        for id in (config.first_rule..).take(RULES_PER_SET as usize) {
             let rule = self
                 .rules
                 .get(&id, 0)

@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    io,
     os::{
         fd::{AsFd as _, AsRawFd as _},
         unix::fs::MetadataExt as _,
@@ -12,16 +13,63 @@ use std::{
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::error::KernelError;
+use crate::{container::ContainerId, error::KernelError, process};
+
+/// How a user says which network namespace is meant.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Place {
+    /// The one of this process.
+    #[default]
+    Own,
+    /// By a path.
+    Path(PathBuf),
+    /// The one of a process.
+    Process(u32),
+    /// The one of a container.
+    Container(ContainerId),
+}
 
 /// A network namespace by its path, or this process's own. Opened for each piece
 /// of work and closed again: an open handle would keep a deleted namespace alive.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Namespace {
     path: Option<PathBuf>,
+    /// Its inode, where the path may come to lead elsewhere.
+    pinned: Option<u64>,
 }
 
 impl Namespace {
+    /// The namespace of a place.
+    pub fn of(place: &Place) -> Result<Self, KernelError> {
+        match place {
+            Place::Own => Ok(Self::default()),
+            Place::Path(path) => Ok(Self::named(path)),
+            Place::Process(pid) => Self::of_process(*pid),
+            Place::Container(id) => {
+                let gone = |_| KernelError::NoContainer { id: id.clone() };
+                Self::of_process(id.process()?).map_err(gone)
+            }
+        }
+    }
+
+    /// The namespace that a process is in now. It stays meant when the process ends, as
+    /// long as a name or another process leads there.
+    fn of_process(pid: u32) -> Result<Self, KernelError> {
+        if process::stat(pid).is_none() {
+            return Err(KernelError::NoProcess { pid });
+        }
+        let mut namespace = Self::at(format!("/proc/{pid}/ns/net").into());
+        namespace.pinned = Some(namespace.inode()?);
+        Ok(namespace)
+    }
+
+    const fn at(path: PathBuf) -> Self {
+        Self {
+            path: Some(path),
+            pinned: None,
+        }
+    }
+
     /// The namespace that `--netns` names: a path, or a name as ip-netns(8) knows it.
     pub fn named(name: &Path) -> Self {
         let path = if name.components().count() > 1 {
@@ -29,16 +77,14 @@ impl Namespace {
         } else {
             Path::new("/run/netns").join(name)
         };
-        Self { path: Some(path) }
+        Self::at(path)
     }
 
     /// One that this process holds by a descriptor, for as long as it does.
     pub fn held(descriptor: &File) -> Self {
         // By the process's number: the way must be the same from every thread.
         let (pid, fd) = (std::process::id(), descriptor.as_raw_fd());
-        Self {
-            path: Some(format!("/proc/{pid}/fd/{fd}").into()),
-        }
+        Self::at(format!("/proc/{pid}/fd/{fd}").into())
     }
 
     /// Whether it is the one that this process lives in.
@@ -68,7 +114,7 @@ impl Namespace {
         let Some(path) = &self.path else {
             return work();
         };
-        let handle = File::open(path).map_err(|source| self.missing(source))?;
+        let handle = self.open(path).map_err(|source| self.missing(source))?;
         thread::scope(|scope| {
             scope
                 .spawn(move || {
@@ -82,7 +128,22 @@ impl Namespace {
         })
     }
 
-    fn missing(&self, source: std::io::Error) -> KernelError {
+    fn open(&self, path: &Path) -> io::Result<File> {
+        let file = File::open(path);
+        let Some(pinned) = self.pinned else {
+            return file;
+        };
+        match file {
+            Ok(file) if file.metadata()?.ino() == pinned => Ok(file),
+            // The process has ended, or another has its number.
+            _ => {
+                let other = Self::with_inode(pinned).ok_or(io::ErrorKind::NotFound)?;
+                File::open(other.path.as_deref().unwrap_or(Path::new(OWN)))
+            }
+        }
+    }
+
+    fn missing(&self, source: io::Error) -> KernelError {
         KernelError::Namespace {
             path: self.path.clone().unwrap_or_else(|| OWN.into()),
             source,
@@ -99,7 +160,7 @@ impl Namespace {
         named
             .chain(of_processes)
             .find(|path| fs::metadata(path).is_ok_and(|metadata| metadata.ino() == inode))
-            .map(|path| Self { path: Some(path) })
+            .map(Self::at)
     }
 }
 

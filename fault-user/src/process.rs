@@ -1,6 +1,6 @@
 //! Processes by their identity, not by their number alone.
 
-use std::{fs, os::fd::OwnedFd, time::Duration};
+use std::{fs, io, os::fd::OwnedFd, path::PathBuf, time::Duration};
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -43,15 +43,55 @@ impl Process {
     }
 }
 
-/// When a process started, in clock ticks since boot: field 22 of its stat, proc(5).
-/// `None` where there is no such process, or only its remains.
-pub fn start_ticks(pid: u32) -> Option<u64> {
+/// What proc(5)'s stat says of a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// The name of its program, cut to 15 bytes.
+    pub name: String,
+    /// Its parent; 0 for the first process, and where the parent cannot be seen.
+    pub parent: u32,
+    /// When it started, in clock ticks since boot.
+    pub start_ticks: u64,
+}
+
+/// What is known of a process. `None` where there is none, or only its remains.
+pub fn stat(pid: u32) -> Option<Stat> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second field is in parentheses and may hold anything.
-    let (_, after) = stat.rsplit_once(") ")?;
+    let (before, after) = stat.rsplit_once(") ")?;
+    let (_, name) = before.split_once('(')?;
     let mut fields = after.split(' ');
-    let state = fields.next()?;
-    (!matches!(state, "Z" | "X")).then(|| fields.nth(18)?.parse().ok())?
+    if matches!(fields.next()?, "Z" | "X") {
+        return None;
+    }
+    Some(Stat {
+        name: name.into(),
+        parent: fields.next()?.parse().ok()?,
+        start_ticks: fields.nth(17)?.parse().ok()?,
+    })
+}
+
+/// When a process started, in clock ticks since boot.
+pub fn start_ticks(pid: u32) -> Option<u64> {
+    stat(pid).map(|stat| stat.start_ticks)
+}
+
+/// The processes of this machine, as far as they can be seen.
+pub fn all() -> io::Result<impl Iterator<Item = u32>> {
+    Ok(numbers(fs::read_dir("/proc")?).map(|(pid, _)| pid))
+}
+
+/// The descriptors of a process, with the paths that lead to what they hold.
+pub fn descriptors(pid: u32) -> io::Result<impl Iterator<Item = (u32, PathBuf)>> {
+    Ok(numbers(fs::read_dir(format!("/proc/{pid}/fd"))?))
+}
+
+/// The entries of a directory whose names are numbers.
+fn numbers(entries: fs::ReadDir) -> impl Iterator<Item = (u32, PathBuf)> {
+    entries.filter_map(|entry| {
+        let entry = entry.ok()?;
+        Some((entry.file_name().to_str()?.parse().ok()?, entry.path()))
+    })
 }
 
 #[cfg(test)]

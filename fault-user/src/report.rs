@@ -14,7 +14,8 @@ use std::{
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::{
-    Error, clear::Cleared, doctor::Finding, selftest::Check, snapshot::Snapshot, status::Status,
+    Error, clear::Cleared, control_path::Connection, doctor::Finding, selftest::Check,
+    snapshot::Snapshot, status::Status,
 };
 
 /// Something that happened.
@@ -45,6 +46,10 @@ pub struct Started {
     pub seed: Option<u64>,
     /// When it ends, if by time.
     pub until: Option<SystemTime>,
+    /// When it ends unless somebody confirms it.
+    pub confirm_until: Option<SystemTime>,
+    /// Connections that it leaves alone.
+    pub spared: Vec<Connection>,
     /// The command that it lives as long as, if any.
     pub command: Option<String>,
 }
@@ -63,13 +68,13 @@ pub struct StartedRule {
     /// What was asked.
     pub asked: String,
     /// `tcx` or `clsact`; `link` for a fault without a program.
-    pub hook: &'static str,
+    pub hook: String,
 }
 
 /// A fault that is over.
 #[derive(Clone, Debug)]
 pub struct Stopped {
-    /// Why: `for`, `signal`, `child`, `interface gone`, `output closed`.
+    /// Why: `for`, `signal`, `child`, `not confirmed`, `interface gone`, `output closed`.
     pub reason: &'static str,
     /// How long it was in force.
     pub ran: Duration,

@@ -3,34 +3,31 @@
 use std::{
     ffi::OsString,
     net::TcpListener,
-    os::unix::process::ExitStatusExt as _,
     process::ExitStatus,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use caps::Capability;
-use rustix::process::{Pid, Signal, kill_process};
+use ipnet::IpNet;
 use tokio::{
-    process::{Child, Command},
     sync::mpsc::UnboundedReceiver,
-    time::{MissedTickBehavior, interval, sleep},
+    time::{MissedTickBehavior, interval},
 };
 
 use crate::{
-    Error,
-    active::Faults,
-    clock,
-    error::KernelError,
-    inject::Request,
-    lease::Lease,
+    Error, clock,
+    confirm::Confirmation,
+    error::{self, KernelError},
+    follow::{self, Names, News},
     metrics,
-    namespace::Namespace,
-    privilege,
-    report::{Event, Reporter, Started, StartedRule, Stopped},
+    report::{Event, Reporter, Started, Stopped},
     signals::{self, Caught, Ended},
     snapshot::Snapshot,
 };
+
+mod child;
+
+use child::{Child, exit_code};
 
 /// How often the interfaces are looked after.
 const LOOK: Duration = Duration::from_millis(250);
@@ -41,6 +38,12 @@ const TELL: Duration = Duration::from_secs(1);
 pub trait InForce: Send {
     /// When it ends, `CLOCK_BOOTTIME` in nanoseconds, if by time.
     fn until_ns(&self) -> Option<u64>;
+    /// When it ends unless somebody confirms it.
+    fn confirm_until_ns(&self) -> Option<u64>;
+    /// Somebody has: it stays to its own end.
+    fn confirmed(&mut self);
+    /// Goes after a host name to its other addresses.
+    fn readdress(&mut self, name: &str, addresses: &[IpNet]) -> Result<(), Error>;
     /// Interfaces that it has lost since the last look.
     fn lost(&mut self) -> Vec<String>;
     /// Whether it has any interface left.
@@ -58,6 +61,10 @@ pub trait InForce: Send {
 pub struct Begun<'a> {
     /// What is told first.
     pub started: Started,
+    /// And then.
+    pub notes: Vec<String>,
+    /// Host names whose addresses the fault follows.
+    pub names: Names,
     /// JSON lines on stdout.
     pub json: bool,
     /// The child command and its arguments; empty for none.
@@ -68,15 +75,10 @@ pub struct Begun<'a> {
 pub struct Session {
     live: Arc<Mutex<Box<dyn InForce>>>,
     child: Option<Child>,
+    confirmation: Option<Confirmation>,
+    news: Option<UnboundedReceiver<News>>,
     signals: UnboundedReceiver<Ended>,
     reporter: Reporter,
-}
-
-/// Programs on interfaces, and the lease that keeps them.
-struct Live {
-    faults: Faults,
-    lease: Option<Lease>,
-    lapsed: Duration,
 }
 
 /// Why a fault ended.
@@ -84,6 +86,7 @@ enum End {
     Time,
     Signal(Ended),
     Child(ExitStatus),
+    NotConfirmed,
     InterfaceGone(KernelError),
     OutputClosed,
 }
@@ -94,6 +97,7 @@ impl End {
             Self::Time => "for",
             Self::Signal(_) => "signal",
             Self::Child(_) => "child",
+            Self::NotConfirmed => "not confirmed",
             Self::InterfaceGone(_) => "interface gone",
             Self::OutputClosed => "output closed",
         }
@@ -101,42 +105,9 @@ impl End {
 }
 
 impl Session {
-    /// Tells of the fault, starts the child, gives privileges up and keeps the lease.
-    pub fn start(
-        request: &Request,
-        namespace: &Namespace,
-        mut faults: Faults,
-        seed: u64,
-        caught: Caught,
-    ) -> Result<Self, Error> {
-        let begun = Begun {
-            started: started(request, &faults, seed),
-            json: request.json,
-            command: &request.command,
-        };
-        Self::start_with(&begun, caught, || {
-            // Links end by being closed; only filters have to be taken out.
-            let by_filter = faults
-                .active
-                .iter()
-                .any(|active| active.hook() == Some("clsact"));
-            privilege::keep(match (by_filter, namespace.is_own()) {
-                (false, _) => &[],
-                (true, true) => &[Capability::CAP_NET_ADMIN],
-                (true, false) => &privilege::TO_COME_BACK,
-            })?;
-            let lease = Lease::start(faults.terms(), faults.deadline_ns, faults.until_ns)?;
-            Ok(Box::new(Live {
-                faults,
-                lease: Some(lease),
-                lapsed: Duration::ZERO,
-            }))
-        })
-    }
-
     /// Tells of a fault, starts the child, and then gives privileges up by `settle`.
-    pub fn start_with(
-        begun: &Begun<'_>,
+    pub fn start(
+        begun: Begun<'_>,
         caught: Caught,
         settle: impl FnOnce() -> Result<Box<dyn InForce>, KernelError>,
     ) -> Result<Self, Error> {
@@ -146,16 +117,26 @@ impl Session {
             Reporter::beside_command(begun.json)
         };
         // Who doesn't read this won't read the rest: the first look ends the run.
-        let _ = reporter.event(&Event::Started(begun.started.clone()));
+        let _ = reporter.event(&Event::Started(begun.started));
+        for note in begun.notes {
+            let _ = reporter.event(&Event::Note(note));
+        }
         // Whoever has read it may have ended the fault by now.
         let child = if signals::pending() {
             None
         } else {
-            start_child(begun.command)?
+            Child::start(begun.command)?
         };
+        let live = settle()?;
+        let confirmation = live.confirm_until_ns().map(Confirmation::ask).transpose()?;
+        let news = (!begun.names.is_empty())
+            .then(|| follow::follow(begun.names))
+            .transpose()?;
         Ok(Self {
-            live: Arc::new(Mutex::new(settle()?)),
+            live: Arc::new(Mutex::new(live)),
             child,
+            confirmation,
+            news,
             signals: caught.deliver()?,
             reporter,
         })
@@ -178,19 +159,21 @@ impl Session {
             Ok(summary) => self.reporter.event(&Event::Stopped(summary.clone())),
             Err(_) => Ok(()),
         };
-        if let End::Signal(signal) = &end {
-            self.forward(*signal);
+        if let (End::Signal(signal), Some(child)) = (&end, &self.child) {
+            child.forward(*signal);
         }
         let code = match &end {
             End::Child(status) => exit_code(*status),
             _ => self.outlive().await?,
         };
         summary?;
-        match end {
-            End::InterfaceGone(error) => Err(error.into()),
-            End::OutputClosed => Err(Error::OutputClosed),
+        match (end, wrong) {
+            // What the user has to put right comes before why the fault ended.
+            (_, Some(error)) | (End::InterfaceGone(error), None) => Err(error.into()),
+            (End::OutputClosed, _) => Err(Error::OutputClosed),
+            (End::NotConfirmed, _) => Err(Error::NotConfirmed),
             _ if told.is_err() => Err(Error::OutputClosed),
-            _ => wrong.map_or(Ok(code), |error| Err(error.into())),
+            _ => Ok(code),
         }
     }
 
@@ -202,15 +185,9 @@ impl Session {
         tell.reset();
         let until_ns = lock(&self.live).until_ns();
         let deadline = async move {
-            // The boot clock goes on while the machine sleeps, the runtime's doesn't.
             match until_ns {
                 None => std::future::pending().await,
-                Some(until) => {
-                    while clock::boot_ns() < until {
-                        let left = Duration::from_nanos(until - clock::boot_ns().min(until));
-                        sleep(left.min(TELL)).await;
-                    }
-                }
+                Some(until) => clock::reach(until).await,
             }
         };
         tokio::pin!(deadline);
@@ -219,6 +196,19 @@ impl Session {
                 () = &mut deadline => return Ok(End::Time),
                 Some(signal) = self.signals.recv() => return Ok(End::Signal(signal)),
                 status = wait_for(&mut self.child) => return Ok(End::Child(status?)),
+                confirmed = answer(&mut self.confirmation) => {
+                    if !confirmed {
+                        return Ok(End::NotConfirmed);
+                    }
+                    if let Some(end) = self.confirmed() {
+                        return Ok(end);
+                    }
+                }
+                news = heard(&mut self.news) => {
+                    if let Some(end) = self.readdress(&news) {
+                        return Ok(end);
+                    }
+                }
                 _ = look.tick() => {
                     if let Some(end) = self.look() {
                         return Ok(end);
@@ -232,6 +222,33 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// Where a name has gone, the fault goes after it.
+    fn readdress(&mut self, news: &News) -> Option<End> {
+        let mut notes = vec![news.to_string()];
+        if let Ok(addresses) = &news.now
+            && let Err(error) = lock(&self.live).readdress(&news.name, addresses)
+        {
+            notes.push(format!(
+                "the fault stays with the addresses before: {}",
+                error::chain(&error)
+            ));
+        }
+        notes
+            .into_iter()
+            .any(|note| self.reporter.event(&Event::Note(note)).is_err())
+            .then_some(End::OutputClosed)
+    }
+
+    fn confirmed(&mut self) -> Option<End> {
+        self.confirmation = None;
+        lock(&self.live).confirmed();
+        let note = Event::Note("confirmed: the fault stays".into());
+        self.reporter
+            .event(&note)
+            .is_err()
+            .then_some(End::OutputClosed)
     }
 
     fn look(&mut self) -> Option<End> {
@@ -256,81 +273,15 @@ impl Session {
 
     /// The fault is over, the child's work need not be: it still gets the signals.
     async fn outlive(&mut self) -> Result<i32, Error> {
-        if self.child.is_none() {
+        let Some(child) = &mut self.child else {
             return Ok(0);
-        }
+        };
         loop {
             tokio::select! {
-                status = wait_for(&mut self.child) => return Ok(exit_code(status?)),
-                Some(signal) = self.signals.recv() => self.forward(signal),
+                status = child.wait() => return Ok(exit_code(status?)),
+                Some(signal) = self.signals.recv() => child.forward(signal),
             }
         }
-    }
-
-    /// Passes a signal on, unless the terminal has given it to the child already.
-    fn forward(&self, signal: Ended) {
-        let pid = self
-            .child
-            .as_ref()
-            .and_then(Child::id)
-            .and_then(|pid| Pid::from_raw(pid.cast_signed()));
-        if let (false, Some(pid), Some(number)) = (
-            signal.from_terminal,
-            pid,
-            Signal::from_named_raw(signal.number),
-        ) {
-            let _ = kill_process(pid, number);
-        }
-    }
-}
-
-impl Live {
-    fn lapsed(&self) -> Duration {
-        self.lease.as_ref().map_or(self.lapsed, Lease::lapsed)
-    }
-
-    /// No packet is touched any more when this returns, and all are counted.
-    fn stop(&mut self, reason: &'static str) -> Result<Stopped, KernelError> {
-        self.lapsed = self.lapsed();
-        self.lease = None;
-        let ran = Duration::from_nanos(clock::boot_ns() - self.faults.since_ns);
-        let detached = self.faults.end();
-        let snapshot = self.snapshot()?;
-        // A child may go on for long; programs and maps don't.
-        self.faults.active.clear();
-        detached?;
-        Ok(Stopped {
-            reason,
-            ran,
-            snapshot,
-            notes: Vec::new(),
-        })
-    }
-}
-
-impl InForce for Live {
-    fn until_ns(&self) -> Option<u64> {
-        self.faults.until_ns
-    }
-
-    fn lost(&mut self) -> Vec<String> {
-        self.faults.lost()
-    }
-
-    fn any_left(&self) -> bool {
-        self.faults.any_left()
-    }
-
-    fn gone(&mut self, name: String) -> KernelError {
-        KernelError::InterfaceGone { name }
-    }
-
-    fn snapshot(&self) -> Result<Snapshot, KernelError> {
-        self.faults.snapshot(self.lapsed())
-    }
-
-    fn end(&mut self, reason: &'static str) -> (Result<Stopped, KernelError>, Option<KernelError>) {
-        (self.stop(reason), None)
     }
 }
 
@@ -338,60 +289,25 @@ fn lock(live: &Mutex<Box<dyn InForce>>) -> MutexGuard<'_, Box<dyn InForce>> {
     live.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn wait_for(child: &mut Option<Child>) -> Result<ExitStatus, Error> {
-    match child {
-        Some(child) => Ok(child
-            .wait()
-            .await
-            .map_err(KernelError::system("wait for the command"))?),
+async fn answer(confirmation: &mut Option<Confirmation>) -> bool {
+    match confirmation {
+        Some(open) => open.answer().await,
         None => std::future::pending().await,
     }
 }
 
-/// As a shell has it: its own code, or 128 and the signal.
-fn exit_code(status: ExitStatus) -> i32 {
-    status
-        .code()
-        .unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+async fn heard(news: &mut Option<UnboundedReceiver<News>>) -> News {
+    if let Some(receiver) = news
+        && let Some(news) = receiver.recv().await
+    {
+        return news;
+    }
+    std::future::pending().await
 }
 
-fn start_child(command: &[OsString]) -> Result<Option<Child>, Error> {
-    let Some((program, args)) = command.split_first() else {
-        return Ok(None);
-    };
-    Command::new(program)
-        .args(args)
-        .spawn()
-        .map(Some)
-        .map_err(|source| Error::Command {
-            program: program.to_string_lossy().into_owned(),
-            source,
-        })
-}
-
-fn started(request: &Request, faults: &Faults, seed: u64) -> Started {
-    let kind = &request.spec.kind;
-    Started {
-        rules: faults
-            .active
-            .iter()
-            .flat_map(|active| {
-                active.rules.rules.iter().map(|named| StartedRule {
-                    rule: named.name.clone(),
-                    fault: kind.name(),
-                    iface: active.interface.name.clone(),
-                    directions: active.directions().iter().map(|it| it.name()).collect(),
-                    asked: named.asked.clone(),
-                    hook: active.hook().unwrap_or_default(),
-                })
-            })
-            .collect(),
-        pid: std::process::id(),
-        seed: Some(seed),
-        until: faults.until_ns.map(clock::wall),
-        command: request
-            .command
-            .first()
-            .map(|program| program.to_string_lossy().into_owned()),
+async fn wait_for(child: &mut Option<Child>) -> Result<ExitStatus, Error> {
+    match child {
+        Some(child) => child.wait().await,
+        None => std::future::pending().await,
     }
 }

@@ -75,7 +75,7 @@ pub struct Mark {
 /// Which packets: those that every list with an entry agrees to. Without any
 /// entry, every frame, ARP and neighbour discovery included; with one, IP
 /// packets only.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Selectors {
     /// The far end: destination on egress, source on ingress.
     pub to: Vec<IpNet>,
@@ -89,6 +89,8 @@ pub struct Selectors {
     pub far_ports: Vec<PortRange>,
     /// Ports of the near end.
     pub near_ports: Vec<PortRange>,
+    /// The share of flows; None for all.
+    pub flows: Option<Percent>,
     /// Directions, seen from the interface.
     pub directions: Directions,
 }
@@ -132,7 +134,7 @@ impl FaultKind {
 }
 
 impl Selectors {
-    /// Whether nothing is selected by address, port or protocol: then a rule
+    /// Whether nothing is selected by address, port, protocol or flow: then a rule
     /// takes frames of any kind.
     pub fn takes_every_frame(&self) -> bool {
         self.to.is_empty()
@@ -141,6 +143,7 @@ impl Selectors {
             && self.protocols.is_empty()
             && self.far_ports.is_empty()
             && self.near_ports.is_empty()
+            && self.flows.is_none()
     }
 }
 

@@ -38,6 +38,12 @@ impl Namespace {
         namespace
     }
 
+    /// The one that this process is in.
+    pub fn of_the_caller() -> Self {
+        let handle = File::open("/proc/self/ns/net").expect("own namespace");
+        Self { handle }
+    }
+
     /// Runs `work` on a thread of its own inside.
     #[track_caller]
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {

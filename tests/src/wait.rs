@@ -5,8 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// For what needs no time but a scheduler's goodwill, on a loaded machine too.
-pub const SOON: Duration = Duration::from_secs(20);
+/// For what needs no time but a scheduler's goodwill, on a loaded or emulated machine
+/// too.
+pub const SOON: Duration = Duration::from_mins(1);
 
 /// Asks until there is an answer. Panics, saying `what` did not come, after `bound`.
 pub fn until<T>(what: &str, bound: Duration, mut answer: impl FnMut() -> Option<T>) -> T {

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, process::Command};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::command::{self, say};
 
@@ -72,6 +72,25 @@ pub const TESTS: &[Package] = &[
         "capsh",
         "tests run faultctl without privileges",
     ),
+    package(
+        "openssh-client",
+        "ssh",
+        "tests log in, and inject from there",
+    ),
+    package("sudo", "sudo", "tests inject through it"),
+    package("tmux", "tmux", "tests inject from inside it"),
+];
+
+/// What guests need on this side, and what they have of this machine.
+pub const GUESTS: &[Package] = &[
+    package(
+        "qemu-system-x86",
+        "qemu-system-x86_64",
+        "tests run on other kernels in it",
+    ),
+    package("kmod", "depmod", "guests load their modules with it"),
+    package("busybox-static", "busybox", "the guests' small programs"),
+    package("curl", "curl", "guests have it"),
 ];
 
 /// `promtool`: its package would start Prometheus.
@@ -80,6 +99,20 @@ pub const PROMTOOL: Package = package(
     "promtool",
     "tests check the metrics' names with it",
 );
+
+/// `sshd`: its package would start it, and make a user for it.
+pub const SSHD: Package = package(
+    "openssh-server",
+    "sshd",
+    "tests log in to it, in namespaces of their own",
+);
+
+/// What `sshd` is linked with beyond a plain Debian.
+pub const SSHD_LIBRARIES: &[Package] = &[package(
+    "libwrap0",
+    "/usr/share/doc/libwrap0",
+    "sshd is linked with it",
+)];
 
 /// Whether this is Debian itself; derivatives lack the packages.
 pub fn is_debian() -> bool {
@@ -130,7 +163,9 @@ pub fn install(packages: &[Package]) -> Result<()> {
 
 /// Puts one program of a package into target/tools without installing the package,
 /// which would start a service.
-pub fn extract(package: &Package) -> Result<()> {
+///
+/// `libraries` are what it needs, and are installed.
+pub fn extract(package: &Package, libraries: &[Package]) -> Result<()> {
     if package.is_there() {
         return Ok(());
     }
@@ -141,6 +176,7 @@ pub fn extract(package: &Package) -> Result<()> {
             &format!("install {name} with this system's package manager"),
         ));
     }
+    ensure(libraries)?;
     say(&format!(
         "unpacking {name} for `{probe}` into target/tools: {why}"
     ));
@@ -149,28 +185,46 @@ pub fn extract(package: &Package) -> Result<()> {
     let _ = fs::remove_dir_all(&unpacked);
     fs::create_dir_all(&unpacked)?;
     fs::create_dir_all(tools.join("bin"))?;
+    unpack(name, &unpacked)?;
+    let program = ["usr/bin", "usr/sbin"]
+        .map(|directory| unpacked.join(directory).join(probe))
+        .into_iter()
+        .find(|path| path.is_file());
+    let program = program.with_context(|| format!("no `{probe}` in {name}"))?;
+    fs::rename(program, tools.join("bin").join(probe))?;
+    fs::remove_dir_all(unpacked)?;
+    Ok(())
+}
+
+/// Downloads a package and unpacks it into a directory, which holds nothing else yet.
+pub fn unpack(name: &str, directory: &Path) -> Result<()> {
     with_lists(|| {
         command::run(
             Command::new("apt-get")
                 .args(["download", "-qq", "-o", "APT::Sandbox::User=root", name])
-                .current_dir(&unpacked),
+                .current_dir(directory),
             "see that Debian's mirror can be reached",
         )
     })?;
-    for entry in fs::read_dir(&unpacked)? {
+    for entry in fs::read_dir(directory)? {
+        let package = entry?.path();
         command::run(
             Command::new("dpkg-deb")
                 .arg("--extract")
-                .args([&entry?.path(), &unpacked]),
+                .args([&package, directory]),
             "see that there is room on the disk",
         )?;
+        fs::remove_file(package)?;
     }
-    fs::rename(
-        unpacked.join("usr/bin").join(probe),
-        tools.join("bin").join(probe),
-    )?;
-    fs::remove_dir_all(unpacked)?;
     Ok(())
+}
+
+/// Brings the package lists up to date.
+pub fn update() -> Result<()> {
+    command::run(
+        apt_get()?.args(["update", "-qq"]),
+        "see that Debian's mirror can be reached",
+    )
 }
 
 impl Package {
@@ -190,10 +244,7 @@ fn with_lists(attempt: impl Fn() -> Result<()>) -> Result<()> {
         return Ok(());
     }
     say("the package lists are missing or stale: apt-get update");
-    command::run(
-        apt_get()?.args(["update", "-qq"]),
-        "see that Debian's mirror can be reached",
-    )?;
+    update()?;
     attempt()
 }
 

@@ -107,6 +107,18 @@ pub fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
 
+/// Major and minor version in a kernel's release: `6.12` of `6.12.9-cloud-amd64`.
+pub fn kernel_version(release: &str) -> String {
+    let numbers: Vec<_> = release.split(['.', '-', '+']).take(2).collect();
+    numbers.join(".")
+}
+
+/// The version of the kernel that runs.
+pub fn own_kernel() -> String {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    kernel_version(release.trim())
+}
+
 /// Where a program lies.
 pub fn find(program: &str) -> Option<PathBuf> {
     env::split_paths(&search_path())
@@ -158,6 +170,17 @@ mod tests {
             text.starts_with("cannot start `/nonexistent/tool`: "),
             "{text}"
         );
+    }
+
+    #[test]
+    fn version_is_what_a_release_begins_with() {
+        for (release, version) in [
+            ("6.12.117+deb12-cloud-amd64", "6.12"),
+            ("6.1.0-56-cloud-amd64", "6.1"),
+            ("6.18", "6.18"),
+        ] {
+            assert_eq!(kernel_version(release), version);
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod apt;
 mod cargo;
 mod command;
+mod count;
 mod ebpf;
 mod install;
 mod linker;
@@ -11,6 +12,8 @@ mod run;
 mod setup;
 mod test;
 mod toolchain;
+mod verifier;
+mod vm;
 
 use std::{env, ffi::OsString, path::PathBuf, process::ExitCode};
 
@@ -55,6 +58,9 @@ enum Task {
         #[arg(last = true)]
         args: Vec<OsString>,
     },
+    /// Tests, a shell or a command on other kernels, in virtual machines
+    #[command(subcommand)]
+    Vm(vm::Task),
     /// Check format, lints on both targets, dependencies and spelling
     Lint,
     /// Build a release and install the binary
@@ -71,9 +77,9 @@ enum Task {
         #[arg(last = true)]
         args: Vec<OsString>,
     },
-    /// Compare the verifier's instruction counts with the stored ones
+    /// Compare the verifier's instruction counts on each kernel with the stored ones
     Verifier {
-        /// Store this kernel's counts
+        /// Store the counts
         #[arg(long)]
         store: bool,
     },
@@ -103,12 +109,13 @@ fn perform(cli: Cli) -> Result<ExitCode> {
         Task::BuildEbpf => ebpf::build(&wanted)?,
         Task::Run { args } => run::faultctl(&args, &wanted)?,
         Task::Test { levels, args } => return test::test(&levels, &args, &wanted),
+        Task::Vm(task) => return vm::perform(task, &wanted),
         Task::Lint => lint::lint(&wanted)?,
         Task::Install { prefix, destdir } => {
             install::install(&prefix, destdir.as_deref(), &wanted)?;
         }
         Task::Bench { args } => run::bench(&args, &wanted)?,
-        Task::Verifier { store } => run::verifier(store, &wanted)?,
+        Task::Verifier { store } => return verifier::verifier(store, &wanted),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -22,13 +22,6 @@ pub fn bench(arguments: &[OsString], wanted: &Wanted) -> Result<()> {
     match command::exec(command)? {}
 }
 
-/// The check of the verifier's instruction counts.
-pub fn verifier(store: bool, wanted: &Wanted) -> Result<()> {
-    let mut command = of_tests("verifier", wanted)?;
-    command.args(store.then_some("--store"));
-    match command::exec(command)? {}
-}
-
 /// What the tests' and benchmarks' binaries are told.
 pub fn environment() -> Vec<(&'static str, OsString)> {
     vec![
@@ -37,7 +30,8 @@ pub fn environment() -> Vec<(&'static str, OsString)> {
     ]
 }
 
-fn of_tests(name: &str, wanted: &Wanted) -> Result<Command> {
+/// One of the binaries beside the tests, as root.
+pub fn of_tests(name: &str, wanted: &Wanted) -> Result<Command> {
     ebpf::build(wanted)?;
     let binary = cargo::binary(name, "release")?;
     let mut command = command::as_root(&binary, &environment())?;

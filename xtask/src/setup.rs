@@ -49,10 +49,12 @@ pub fn setup(purposes: &[Purpose], wanted: &Wanted) -> Result<()> {
     Ok(())
 }
 
-/// Programs that the tests call.
+/// Programs that the tests call, and virtual machines.
 pub fn test() -> Result<()> {
     apt::ensure(apt::TESTS)?;
-    apt::extract(&apt::PROMTOOL)
+    apt::ensure(apt::GUESTS)?;
+    apt::extract(&apt::PROMTOOL, &[])?;
+    apt::extract(&apt::SSHD, apt::SSHD_LIBRARIES)
 }
 
 fn build(wanted: &Wanted) -> Result<()> {

@@ -1,23 +1,22 @@
 //! The test levels, their output as it comes, and the count.
 
 use std::{
-    collections::BTreeMap,
     ffi::OsString,
     io::{BufRead as _, BufReader},
-    ops::AddAssign,
     path::Path,
     process::{Command, ExitCode, Stdio},
-    time::Instant,
 };
 
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 
 use crate::{
-    cargo::{self, Executable, cargo},
+    cargo::{self, Executable, Kind, cargo},
     command::{self, say},
+    count::{Table, Tally},
     ebpf, run, setup,
     toolchain::Wanted,
+    vm::{self, Size},
 };
 
 /// A level of tests, from pure functions to namespaces.
@@ -31,15 +30,19 @@ pub enum Level {
     Verdict,
     /// faultctl on interfaces of its own; root
     Netns,
+    /// The two levels before on other kernels, in virtual machines
+    Vm,
 }
 
 impl Level {
-    fn name(self) -> &'static str {
+    /// Its name, which is that of its test binary.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Unit => "unit",
             Self::Cli => "cli",
             Self::Verdict => "verdict",
             Self::Netns => "netns",
+            Self::Vm => "vm",
         }
     }
 
@@ -48,34 +51,13 @@ impl Level {
         matches!(self, Self::Verdict | Self::Netns)
     }
 
-    fn has(self, test: &Executable) -> bool {
+    /// Whether a test belongs to it.
+    pub fn has(self, test: &Executable) -> bool {
         if self == Self::Unit {
-            !test.is_integration_test
+            test.kind == Kind::UnitTest
         } else {
-            test.is_integration_test && test.name == self.name()
+            test.kind == Kind::IntegrationTest && test.name == self.name()
         }
-    }
-}
-
-/// What a level's tests came to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Count {
-    passed: u64,
-    failed: u64,
-    skipped: u64,
-}
-
-impl Count {
-    fn all(self) -> u64 {
-        self.passed + self.failed + self.skipped
-    }
-}
-
-impl AddAssign for Count {
-    fn add_assign(&mut self, other: Self) {
-        self.passed += other.passed;
-        self.failed += other.failed;
-        self.skipped += other.skipped;
     }
 }
 
@@ -85,20 +67,27 @@ pub fn test(levels: &[Level], arguments: &[OsString], wanted: &Wanted) -> Result
         [] => Level::value_variants(),
         some => some,
     };
-    if levels.iter().any(|level| level.needs_kernel()) {
+    let own: Vec<_> = levels
+        .iter()
+        .copied()
+        .filter(|level| *level != Level::Vm)
+        .collect();
+    let mut table = Table::default();
+    if own.iter().any(|level| level.needs_kernel()) {
         setup::test()?;
         ebpf::build(wanted)?;
     }
-    let faultctl = cargo::binary("faultctl", "dev")?;
-    let tests = cargo::executables(cargo("test").arg("--no-run").args(targets(levels)))?;
-
-    let mut counts = BTreeMap::new();
-    for &level in levels {
-        let start = Instant::now();
-        let count = run_level(level, &tests, &faultctl, arguments)?;
-        counts.insert(level, (count, start.elapsed()));
+    if !own.is_empty() {
+        let faultctl = cargo::binary("faultctl", "dev")?;
+        let tests = cargo::executables(cargo("test").arg("--no-run").args(targets(&own)))?;
+        for &level in &own {
+            table.add(run_level(level, &tests, &faultctl, arguments)?);
+        }
     }
-    Ok(summary(&counts, !arguments.is_empty()))
+    if levels.contains(&Level::Vm) {
+        vm::test(&[], Size::default(), arguments, wanted, &mut table)?;
+    }
+    Ok(table.end(!arguments.is_empty()))
 }
 
 /// Which targets cargo builds: no more than the chosen levels.
@@ -115,10 +104,10 @@ fn run_level(
     tests: &[Executable],
     faultctl: &Path,
     arguments: &[OsString],
-) -> Result<Count> {
+) -> Result<Tally> {
     let mut environment = run::environment();
     environment.push(("FAULTCTL_BIN", faultctl.into()));
-    let mut count = Count::default();
+    let mut tally = Tally::begin(&command::own_kernel(), level.name());
     for test in tests.iter().filter(|test| level.has(test)) {
         say(&format!("{} tests: {}", level.name(), test.name));
         let mut environment = environment.clone();
@@ -131,122 +120,49 @@ fn run_level(
             command.envs(environment);
             command
         };
-        command.current_dir(&test.package).args(arguments);
-        count += stream(&mut command)?;
+        // That one needs a guest's network cards.
+        let skip = ["--skip", "virtio::"];
+        command
+            .current_dir(&test.package)
+            .args(skip)
+            .args(arguments);
+        stream(&mut command, &mut tally)?;
     }
     if level == Level::Unit {
         say("documentation tests");
         let mut command = cargo("test");
         command.args(["--locked", "--quiet", "--doc", "--"]);
-        count += stream(command.args(arguments))?;
+        stream(command.args(arguments), &mut tally)?;
     }
-    Ok(count)
+    Ok(tally)
 }
 
-/// Passes a test binary's output on and counts. One that dies without a count is a
-/// failed test.
-fn stream(command: &mut Command) -> Result<Count> {
+/// Passes a test binary's output on and counts.
+fn stream(command: &mut Command, tally: &mut Tally) -> Result<()> {
     let hint = "see the messages above";
     let mut child = command
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|error| command::not_started(command, &error, hint))?;
-    let mut count = Count::default();
     if let Some(stdout) = child.stdout.take() {
         for line in BufReader::new(stdout).split(b'\n') {
             let line = line.context("a test's output ends early")?;
             let line = String::from_utf8_lossy(&line);
             println!("{line}");
-            count += result(&line).unwrap_or_default();
+            tally.line(&line);
         }
     }
     let status = child.wait()?;
-    if !status.success() && count.failed == 0 {
-        say(&format!(
-            "`{}` failed: {status}",
-            command::describe(command)
-        ));
-        count.failed += 1;
+    if !status.success() {
+        say(&format!("`{}`: {status}", command::describe(command)));
     }
-    Ok(count)
-}
-
-/// The count in libtest's `test result: ok. 2 passed; 0 failed; 1 ignored; ..`.
-fn result(line: &str) -> Option<Count> {
-    let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
-    let number = |word: &str| {
-        counts
-            .split("; ")
-            .find_map(|part| part.strip_suffix(word)?.trim().parse().ok())
-    };
-    Some(Count {
-        passed: number("passed")?,
-        failed: number("failed")?,
-        skipped: number("ignored")?,
-    })
-}
-
-fn summary(counts: &BTreeMap<Level, (Count, std::time::Duration)>, is_filtered: bool) -> ExitCode {
-    let mut total = Count::default();
-    let mut is_good = true;
-    println!("\nlevel      passed   failed  skipped  seconds");
-    for (level, (count, time)) in counts {
-        let Count {
-            passed,
-            failed,
-            skipped,
-        } = count;
-        let (name, seconds) = (level.name(), time.as_secs_f64());
-        println!("{name:<8} {passed:>8} {failed:>8} {skipped:>8} {seconds:>8.1}");
-        if count.all() == 0 && !is_filtered {
-            say(&format!("level `{name}` ran no tests"));
-            is_good = false;
-        }
-        total += *count;
-    }
-    if total.all() == 0 {
-        say("no tests ran");
-        is_good = false;
-    }
-    println!(
-        "{} passed, {} failed, {} skipped",
-        total.passed, total.failed, total.skipped
-    );
-    if is_good && total.failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    tally.exit(status.success());
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn libtests_result_is_read() {
-        let line = "test result: FAILED. 12 passed; 3 failed; 4 ignored; 0 measured; \
-            5 filtered out; finished in 0.52s";
-        let count = Count {
-            passed: 12,
-            failed: 3,
-            skipped: 4,
-        };
-        assert_eq!(result(line), Some(count));
-        assert_eq!(count.all(), 19);
-    }
-
-    #[test]
-    fn other_lines_are_no_result() {
-        for line in [
-            "test decide::tests::miss ... ok",
-            "running 3 tests",
-            "test result: ok. some passed",
-            "",
-        ] {
-            assert_eq!(result(line), None);
-        }
-    }
 
     #[test]
     fn chosen_levels_build_only_their_own() {
@@ -257,23 +173,18 @@ mod tests {
     }
 
     #[test]
-    fn death_without_a_count_is_a_failure() {
-        let count = stream(&mut Command::new("false")).unwrap();
-        assert_eq!(count.failed, 1);
-        assert_eq!(stream(&mut Command::new("true")).unwrap(), Count::default());
-    }
-
-    #[test]
     fn test_belongs_to_the_level_of_its_name() {
-        let test = |name: &str, is_integration_test| Executable {
+        let test = |name: &str, kind| Executable {
             name: name.to_owned(),
-            is_integration_test,
+            kind,
             package: "/".into(),
             path: "/".into(),
         };
-        assert!(Level::Cli.has(&test("cli", true)));
-        assert!(!Level::Unit.has(&test("cli", true)));
-        assert!(!Level::Cli.has(&test("cli", false)));
-        assert!(Level::Unit.has(&test("fault_common", false)));
+        assert!(Level::Cli.has(&test("cli", Kind::IntegrationTest)));
+        assert!(!Level::Unit.has(&test("cli", Kind::IntegrationTest)));
+        assert!(!Level::Cli.has(&test("cli", Kind::UnitTest)));
+        // A binary that an integration test may call is none.
+        assert!(!Level::Unit.has(&test("cli", Kind::Binary)));
+        assert!(Level::Unit.has(&test("fault_common", Kind::UnitTest)));
     }
 }

@@ -174,6 +174,7 @@ fn frame_of_another_kind_is_not_ip() {
     for ether_type in [0x0806, 0x88cc, 0x8847, 0x8864, 0x0026] {
         let (flow, reason) = egress(&ethernet(&[ether_type], &[0x45; 60]));
         assert!(!flow.is_ip());
+        assert_eq!(flow.is(Flow::ARP), ether_type == 0x0806);
         assert_eq!(reason, Some(Reason::NotIp));
     }
 }

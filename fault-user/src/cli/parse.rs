@@ -5,13 +5,16 @@ use std::{ffi::OsString, path::PathBuf};
 use clap::Parser as _;
 
 use super::{
-    Attach, ClearArgs, Cli, Direction, DoctorArgs, DownArgs, DownMode, Life, LossArgs, MarkArgs,
-    PartitionArgs, Selectors, SelftestArgs, StatusArgs, Verb, WatchdogArgs, refusal,
+    Attach, ClearArgs, Cli, Direction, DoctorArgs, DownArgs, DownMode, Hook, Life, LossArgs,
+    MarkArgs, PartitionArgs, Selectors, SelftestArgs, StatusArgs, Verb, WatchdogArgs, refusal,
 };
 use crate::{
-    Error, clear, doctor,
+    Error, clear,
+    container::ContainerId,
+    doctor,
     down::{self, LinkMode},
-    inject::{self, AttachMode},
+    inject::{self, AttachMode, FarEnds},
+    namespace::Place,
     selftest,
     spec::{self, Directions, FaultKind, FaultSpec, Loss, Mark},
     status,
@@ -126,25 +129,39 @@ fn inject(kind: FaultKind, selectors: Selectors, life: Life) -> Result<Command, 
         Some(Direction::Both) => Directions::Both,
         None => kind.default_directions(),
     };
+    let [to, except] = [
+        spec::endpoint::resolve(&selectors.to)?,
+        spec::endpoint::resolve(&selectors.except)?,
+    ];
     let spec = FaultSpec {
         kind,
         selectors: spec::Selectors {
-            to: spec::endpoint::resolve(&selectors.to)?,
+            to: to.all(),
             from: selectors.from,
-            except: spec::endpoint::resolve(&selectors.except)?,
+            except: except.all(),
             protocols: selectors.proto,
             far_ports: selectors.port,
             near_ports: selectors.local_port,
+            flows: selectors.flows,
             directions,
         },
         seed: selectors.seed,
     };
     spec.check()?;
+    let hook = match selectors.hook {
+        Hook::Auto | Hook::Tc => inject::Hook::Tc,
+        Hook::Xdp => inject::Hook::Xdp,
+    };
+    hook.check(&spec)?;
     Ok(Command::Inject(Box::new(inject::Request {
         spec,
+        far_ends: FarEnds { to, except },
         interfaces: unique(selectors.iface),
-        netns: selectors.netns.map(netns_path),
+        place: place(selectors.netns, selectors.pid, selectors.container),
+        include_ssh: selectors.include_ssh,
+        hook,
         duration: life.duration,
+        confirm: life.confirm,
         metrics: life.metrics,
         json: life.json,
         attach: match life.attach {
@@ -165,8 +182,13 @@ fn down(mode: LinkMode, selectors: Selectors, life: Life) -> Result<Command, Err
         proto,
         port,
         local_port,
+        flows,
         direction,
+        hook,
         netns,
+        pid,
+        container,
+        include_ssh,
         seed,
     } = selectors;
     let mode_name = mode.name();
@@ -177,7 +199,9 @@ fn down(mode: LinkMode, selectors: Selectors, life: Life) -> Result<Command, Err
         ("--proto", !proto.is_empty()),
         ("--port", !port.is_empty()),
         ("--local-port", !local_port.is_empty()),
+        ("--flows", flows.is_some()),
         ("--direction", direction.is_some()),
+        ("--hook", hook != Hook::Auto),
         ("--seed", seed.is_some()),
     ] {
         if given {
@@ -198,12 +222,23 @@ fn down(mode: LinkMode, selectors: Selectors, life: Life) -> Result<Command, Err
     Ok(Command::Down(down::Request {
         mode,
         interfaces: unique(iface),
-        netns: netns.map(netns_path),
+        place: place(netns, pid, container),
+        include_ssh,
         duration,
+        confirm: life.confirm,
         metrics: life.metrics,
         json: life.json,
         command: life.command,
     }))
+}
+
+fn place(netns: Option<String>, pid: Option<u32>, container: Option<ContainerId>) -> Place {
+    match (netns, pid, container) {
+        (Some(name), ..) => Place::Path(netns_path(name)),
+        (_, Some(pid), _) => Place::Process(pid),
+        (.., Some(id)) => Place::Container(id),
+        (None, None, None) => Place::Own,
+    }
 }
 
 fn unique(names: Vec<String>) -> Vec<String> {
@@ -266,11 +301,15 @@ mod tests {
                     selectors: spec::Selectors::default(),
                     seed: None,
                 },
+                far_ends: FarEnds::default(),
                 interfaces: vec!["eth0".into()],
-                netns: None,
+                place: Place::Own,
+                include_ssh: false,
                 duration: None,
+                confirm: None,
                 metrics: None,
                 json: false,
+                hook: inject::Hook::Tc,
                 attach: AttachMode::Auto,
                 command: Vec::new(),
             }
@@ -282,7 +321,7 @@ mod tests {
         let request = request(
             "faultctl loss --every 10 --iface b --iface a --iface b --to 10.0.0.0/8 \
              --from 10.1.0.0/16 --except 10.0.0.1 --proto tcp,udp --proto sctp --port 80,443 \
-             --local-port 1-9 --direction both --netns blue --seed 0x10 --for 1m30s \
+             --local-port 1-9 --direction both --netns blue --include-ssh --flows 10% --seed 0x10 --for 1m30s \
              --metrics [::1]:9909 --json --attach clsact -- ping -c 1 --json",
         );
         let selectors = &request.spec.selectors;
@@ -297,12 +336,13 @@ mod tests {
         assert_eq!(selectors.protocols.len(), 3);
         assert_eq!(selectors.far_ports.len(), 2);
         assert_eq!(selectors.near_ports.len(), 1);
+        assert_eq!(selectors.flows, spec::Percent::new(10.0));
         assert_eq!(selectors.directions, Directions::Both);
         assert_eq!(request.interfaces, ["b", "a"]);
-        assert_eq!(request.netns, Some("/run/netns/blue".into()));
+        assert_eq!(request.place, Place::Path("/run/netns/blue".into()));
         assert_eq!(request.duration, Some(Duration::from_secs(90)));
         assert_eq!(request.metrics, "[::1]:9909".parse().ok());
-        assert!(request.json);
+        assert!(request.json && request.include_ssh);
         assert_eq!(request.attach, AttachMode::Clsact);
         assert_eq!(request.command, ["ping", "-c", "1", "--json"]);
     }
@@ -325,7 +365,20 @@ mod tests {
     #[test]
     fn namespace_with_a_slash_is_a_path() {
         let request = request("faultctl down --iface eth0 --netns /proc/7/ns/net");
-        assert_eq!(request.netns, Some("/proc/7/ns/net".into()));
+        assert_eq!(request.place, Place::Path("/proc/7/ns/net".into()));
+    }
+
+    #[test]
+    fn process_and_container_need_no_interface() {
+        let by_pid = request("faultctl down --pid 7");
+        assert_eq!(
+            (by_pid.place, by_pid.interfaces),
+            (Place::Process(7), vec![])
+        );
+        let container = request("faultctl down --container 0123456789ab --iface eth0");
+        let id = "0123456789ab".parse().unwrap();
+        assert_eq!(container.place, Place::Container(id));
+        assert_eq!(container.interfaces, ["eth0"]);
     }
 
     #[test]

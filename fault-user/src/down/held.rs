@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use fault_common::layout::{Direction, Fault};
+use ipnet::IpNet;
 
 use super::{
     HOOK, LinkMode, Request, check, find, is_away,
@@ -17,7 +18,8 @@ use super::{
 use crate::{
     active,
     clock::{self, boot_ns, nanos},
-    error::KernelError,
+    control_path::Connection,
+    error::{Error, KernelError},
     inject::command_line,
     namespace::Namespace,
     report::{Started, StartedRule, Stopped},
@@ -37,15 +39,21 @@ pub struct Held {
     watchdog: Watchdog,
     since_ns: u64,
     until_ns: u64,
+    /// When it ends, until somebody confirms it.
+    confirm_until_ns: Option<u64>,
 }
 
 impl Held {
-    /// Takes all links away, or none.
-    pub fn begin(request: &Request, namespace: Namespace) -> Result<Self, KernelError> {
+    /// Takes all links away, or none; none that carries a spared connection.
+    pub fn begin(
+        request: &Request,
+        namespace: Namespace,
+        spared: &[Connection],
+    ) -> Result<Self, KernelError> {
         let netns = namespace.inode()?;
         let targets = namespace.run(|| {
-            let targets = find(&request.interfaces)?;
-            check(request.mode, &targets, netns)?;
+            let targets = find(request.mode, &request.interfaces)?;
+            check(request.mode, &targets, netns, spared)?;
             Ok::<_, KernelError>(targets)
         })?;
         let paths = targets
@@ -53,6 +61,7 @@ impl Held {
             .map(|target| state::path(netns, target.index));
         let watchdog = Watchdog::start(paths)?;
         let since_ns = boot_ns();
+        let after = |time| since_ns.saturating_add(nanos(time));
         let mut held = Self {
             mode: request.mode,
             namespace,
@@ -60,7 +69,8 @@ impl Held {
             lost: Vec::new(),
             watchdog,
             since_ns,
-            until_ns: since_ns.saturating_add(nanos(request.duration)),
+            until_ns: after(request.duration),
+            confirm_until_ns: request.confirm.map(after),
         };
         held.save(&targets, netns)?;
         held.watchdog.arm()?;
@@ -76,6 +86,7 @@ impl Held {
             uid: active::caller(),
             command: &command,
             until_ns: self.until_ns,
+            confirm_until_ns: self.confirm_until_ns,
             namespace: &self.namespace,
             netns,
         };
@@ -150,12 +161,14 @@ impl Held {
                     iface: state.saved.target().name.clone(),
                     directions: Direction::ALL.map(Direction::name).to_vec(),
                     asked: self.mode.name().into(),
-                    hook: HOOK,
+                    hook: HOOK.into(),
                 })
                 .collect(),
             pid: std::process::id(),
             seed: None,
             until: Some(clock::wall(self.until_ns)),
+            confirm_until: self.confirm_until_ns.map(clock::wall),
+            spared: Vec::new(),
             command: request
                 .command
                 .first()
@@ -199,9 +212,24 @@ impl InForce for Held {
         Some(self.until_ns)
     }
 
+    fn confirm_until_ns(&self) -> Option<u64> {
+        self.confirm_until_ns
+    }
+
+    fn confirmed(&mut self) {
+        self.confirm_until_ns = None;
+        self.watchdog.confirmed();
+    }
+
+    /// It takes links, whatever is at the far end.
+    fn readdress(&mut self, _: &str, _: &[IpNet]) -> Result<(), Error> {
+        Ok(())
+    }
+
     fn lost(&mut self) -> Vec<String> {
         // Its time is over, and whoever did not wait for this process was right.
-        if boot_ns() >= self.until_ns {
+        let end_ns = self.confirm_until_ns.unwrap_or(u64::MAX).min(self.until_ns);
+        if boot_ns() >= end_ns {
             return Vec::new();
         }
         if !self.watchdog.is_alive() {

@@ -9,6 +9,7 @@ use super::{
 use crate::error::KernelError;
 
 /// A link of the calling thread's network namespace.
+#[expect(clippy::struct_excessive_bools, reason = "flags of the kernel's")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
     /// Its index, which stays while it is renamed.
@@ -23,6 +24,8 @@ pub struct Link {
     pub up: bool,
     /// Whether it is up and has a carrier.
     pub carrier: bool,
+    /// Whether it is a loopback.
+    pub loopback: bool,
     /// Whether it knows no address resolution.
     pub no_arp: bool,
     /// Index of the link that it lies on, in this namespace.
@@ -57,6 +60,7 @@ impl Link {
                 .to_owned(),
             up: flags & libc::IFF_UP != 0,
             carrier: flags & libc::IFF_LOWER_UP != 0,
+            loopback: flags & libc::IFF_LOOPBACK != 0,
             no_arp: flags & libc::IFF_NOARP != 0,
             // With another namespace's number, the index is of a link there.
             below: message

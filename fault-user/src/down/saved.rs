@@ -46,6 +46,8 @@ pub struct Saved {
     pub since_ns: u64,
     /// When it is to be put back.
     pub until_ns: u64,
+    /// When, unless somebody confirms the fault.
+    pub confirm_until_ns: Option<u64>,
     /// The boot that this belongs to.
     pub boot_id: String,
     /// Inode of the network namespace.
@@ -161,6 +163,7 @@ impl Saved {
             command: fault.command.to_owned(),
             since_ns,
             until_ns: fault.until_ns,
+            confirm_until_ns: fault.confirm_until_ns,
             boot_id: boot_id()?,
             netns: fault.netns,
             netns_path: fault.namespace.path().map(Into::into),
@@ -203,6 +206,7 @@ impl Saved {
             "command": self.command,
             "since_ns": self.since_ns,
             "until_ns": self.until_ns,
+            "confirm_until_ns": self.confirm_until_ns,
             "boot_id": self.boot_id,
             "netns": self.netns,
             "netns_path": self.netns_path,
@@ -251,6 +255,7 @@ impl Saved {
             command: text("command")?,
             since_ns: number("since_ns")?,
             until_ns: number("until_ns")?,
+            confirm_until_ns: number("confirm_until_ns"),
             boot_id: text("boot_id")?,
             netns: number("netns")?,
             netns_path: text("netns_path").map(Into::into),
@@ -275,6 +280,8 @@ pub struct Fault<'a> {
     pub command: &'a str,
     /// When it ends.
     pub until_ns: u64,
+    /// When it ends unless somebody confirms it.
+    pub confirm_until_ns: Option<u64>,
     /// Where the link is.
     pub namespace: &'a Namespace,
     /// The namespace's inode.

@@ -6,9 +6,8 @@
 //! nothing left to do, also to those who have it open.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -20,9 +19,11 @@ use rustix::{
 };
 
 use super::saved::{Saved, boot_id};
-use crate::{error::KernelError, process};
-
-const DIR: &str = "/run/faultctl/down";
+use crate::{
+    error::KernelError,
+    process,
+    run_directory::{self, failed},
+};
 
 /// A file with the state of a link.
 #[derive(Debug)]
@@ -44,41 +45,51 @@ pub enum Entry {
 
 /// The file for a link, by its namespace's inode and its index there.
 pub fn path(netns: u64, ifindex: u32) -> PathBuf {
-    Path::new(DIR).join(format!("{netns}-{ifindex}"))
+    directory().join(format!("{netns}-{ifindex}"))
 }
 
-/// All that is saved on this machine since it was booted.
+/// All that is saved on this machine since it was booted, the oldest first: what lies on
+/// another link is saved after it.
 pub fn all() -> Result<Vec<Entry>, KernelError> {
-    let entries = match fs::read_dir(DIR) {
+    let directory = directory();
+    let entries = match fs::read_dir(&directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(failed(Path::new(DIR)))?,
+        entries => entries.map_err(failed(&directory))?,
     };
+    run_directory::check(&directory)?;
     let mut all = Vec::new();
     for entry in entries {
-        let path = entry.map_err(failed(Path::new(DIR)))?.path();
+        let path = entry.map_err(failed(&directory))?.path();
         // Begun, and not whole yet: named after who writes it.
         if let Some(writer) = path.extension() {
             let writer = writer.to_str().and_then(|pid| pid.parse().ok());
             if writer.and_then(process::start_ticks).is_none() {
                 let _ = fs::remove_file(&path);
             }
-        } else if let Some(entry) = read(&path)? {
-            all.push(entry);
+            continue;
+        }
+        match read(&path) {
+            Ok(entry) => all.extend(entry),
+            // Not a link's that anybody took away.
+            Err(KernelError::NotPrivate { .. }) => {}
+            Err(error) => return Err(error),
         }
     }
+    all.sort_by_key(|entry| match entry {
+        Entry::State(state) => state.saved.since_ns,
+        Entry::OtherVersion => 0,
+    });
     Ok(all)
 }
 
 /// Reads one; `None` where there is nothing to put back.
 pub fn read(path: &Path) -> Result<Option<Entry>, KernelError> {
-    let opened = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(path);
+    let opened = run_directory::open(path, OpenOptions::new().read(true).write(true));
     let mut file = match opened {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        opened => opened.map_err(failed(path))?,
+        Err(KernelError::State { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            return Ok(None);
+        }
+        opened => opened?,
     };
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).map_err(failed(path))?;
@@ -103,26 +114,19 @@ pub fn read(path: &Path) -> Result<Option<Entry>, KernelError> {
 impl State {
     /// Writes it, unless there is one for the link already, which is returned.
     pub fn write(saved: Saved) -> Result<Result<Self, Entry>, KernelError> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(DIR)
-            .map_err(failed(Path::new(DIR)))?;
+        run_directory::make(&directory())?;
         let path = path(saved.netns, saved.target().index);
         let begun = path.with_extension(std::process::id().to_string());
-        let write = || {
-            let mut file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .custom_flags(libc::O_NOFOLLOW)
-                .open(&begun)?;
-            file.write_all(&saved.encode())?;
+        // Of a process that had this one's number.
+        let _ = fs::remove_file(&begun);
+        let file = run_directory::open(
+            &begun,
+            OpenOptions::new().read(true).write(true).create_new(true),
+        )
+        .and_then(|mut file| {
+            file.write_all(&saved.encode()).map_err(failed(&begun))?;
             Ok(file)
-        };
-        let file = write().map_err(failed(&begun));
+        });
         let placed = file.and_then(|file| {
             loop {
                 match renameat_with(CWD, &begun, CWD, &path, RenameFlags::NOREPLACE) {
@@ -195,10 +199,6 @@ impl Drop for Claim<'_> {
     }
 }
 
-fn failed(path: &Path) -> impl Fn(io::Error) -> KernelError {
-    let path = path.to_owned();
-    move |source| KernelError::State {
-        path: path.clone(),
-        source,
-    }
+fn directory() -> PathBuf {
+    Path::new(run_directory::PATH).join("down")
 }

@@ -39,6 +39,7 @@ const GRACE: Duration = Duration::from_secs(3);
 
 /// What the controller says, a byte each; no more to come says that it has ended.
 const ARM: u8 = b'a';
+const CONFIRMED: u8 = b'c';
 const ENDING: u8 = b'e';
 const DONE: u8 = b'd';
 /// The answer to [`ARM`].
@@ -112,6 +113,11 @@ impl Watchdog {
         matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// Says that the fault stays to its own end.
+    pub fn confirmed(&mut self) {
+        let _ = self.orders.write_all(&[CONFIRMED]);
+    }
+
     /// Says that the links are being put back.
     pub fn ending(&mut self) {
         // Without a watchdog, it goes without saying.
@@ -172,11 +178,16 @@ fn watch(orders: &mut Orders, states: &[State]) -> Result<Watched, KernelError> 
         .map_err(KernelError::system("answer the controller"))?;
     close_stdout().map_err(KernelError::system("close stdout"))?;
 
-    let until_ns = states.iter().map(|state| state.saved.until_ns).max();
-    let mut deadline_ns = until_ns.unwrap_or(0).saturating_add(clock::nanos(GRACE));
+    // All of one fault have the same.
+    let (until_ns, confirm_until_ns) = states.first().map_or((0, None), |state| {
+        (state.saved.until_ns, state.saved.confirm_until_ns)
+    });
+    let with_grace = |end_ns: u64| end_ns.saturating_add(clock::nanos(GRACE));
+    let mut deadline_ns = with_grace(confirm_until_ns.unwrap_or(u64::MAX).min(until_ns));
     loop {
         match orders.next(Some(deadline_ns))? {
             Some(DONE) => return Ok(Watched::Dismissed),
+            Some(CONFIRMED) => deadline_ns = with_grace(until_ns),
             Some(ENDING) => {
                 deadline_ns = clock::boot_ns() + clock::nanos(PATIENCE * 2 + GRACE);
             }

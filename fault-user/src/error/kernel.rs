@@ -4,6 +4,13 @@ use std::{io, path::PathBuf};
 
 use aya::{EbpfError, maps::MapError, programs::ProgramError};
 
+use crate::{
+    attach::Program,
+    container::ContainerId,
+    control_path::Connection,
+    xdp::{self, XdpProgram},
+};
+
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// What the kernel refused, or what is missing on this machine.
@@ -41,6 +48,16 @@ pub enum KernelError {
         /// Why.
         source: io::Error,
     },
+    /// The one XDP program that an interface can have is somebody else's.
+    #[error("the XDP hook of `{iface}` is taken by {}", taken_by(program, holders))]
+    XdpTaken {
+        /// The interface.
+        iface: String,
+        /// Their program.
+        program: XdpProgram,
+        /// The processes that hold it: pid and name.
+        holders: Vec<(u32, String)>,
+    },
     /// No such interface.
     #[error("no interface `{name}`")]
     NoInterface {
@@ -48,6 +65,29 @@ pub enum KernelError {
         name: String,
         /// Those that are there.
         there: Vec<String>,
+    },
+    /// A namespace without an interface to inject on.
+    #[error("no interface but `lo` is there")]
+    OnlyLoopback,
+    /// No such process.
+    #[error("no process {pid}")]
+    NoProcess {
+        /// What was asked for.
+        pid: u32,
+    },
+    /// No such container.
+    #[error("no container `{id}` with a process on this machine")]
+    NoContainer {
+        /// What was asked for.
+        id: ContainerId,
+    },
+    /// An id that begins those of several containers.
+    #[error("`{id}` begins the ids of {} containers", matching.len())]
+    SeveralContainers {
+        /// What was asked for.
+        id: ContainerId,
+        /// Their ids.
+        matching: Vec<String>,
     },
     /// An interface whose frames faultctl cannot read.
     #[error("`{name}` has the link type {link_type}, whose frames faultctl does not read")]
@@ -70,6 +110,19 @@ pub enum KernelError {
         name: String,
         /// `down`, or `without a carrier`.
         what: &'static str,
+    },
+    /// A link that the operator works through.
+    #[error(
+        "`{name}` carries the connection that you work through, {connection}, and `--mode {mode}` \
+         cuts it off"
+    )]
+    CarriesSsh {
+        /// The interface.
+        name: String,
+        /// How it was to be taken away.
+        mode: &'static str,
+        /// The connection.
+        connection: Connection,
     },
     /// The driver has no carrier to take away.
     #[error(
@@ -151,7 +204,16 @@ pub enum KernelError {
     /// There is no watchdog, and without one no link is taken away.
     #[error("the watchdog is gone, so the link was put back")]
     Watchdog,
-    /// What is saved of a link could not be read or written.
+    /// Somebody else could write what faultctl keeps.
+    #[error(
+        "`{}` is a link, or others than this user may write it: nothing there is trusted",
+        path.display()
+    )]
+    NotPrivate {
+        /// The file or directory.
+        path: PathBuf,
+    },
+    /// What faultctl keeps could not be read or written.
     #[error("cannot use `{}`", path.display())]
     State {
         /// The file.
@@ -166,6 +228,12 @@ pub enum KernelError {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// An SSH server whose connection cannot be seen.
+    #[error("cannot see which connection of the SSH server with pid {pid} is yours")]
+    ControlPath {
+        /// The server.
+        pid: u32,
     },
     /// More than the maps hold.
     #[error("too many {what}")]
@@ -241,6 +309,25 @@ fn of_kind(kind: &str) -> String {
     }
 }
 
+fn taken_by(program: &XdpProgram, holders: &[(u32, String)]) -> String {
+    let what = if program.name == xdp::DISPATCHER {
+        "libxdp's dispatcher"
+    } else {
+        "a program"
+    };
+    let holders: Vec<_> = holders
+        .iter()
+        .map(|(pid, name)| format!("`{name}` with pid {pid}"))
+        .collect();
+    let held = if holders.is_empty() {
+        String::new()
+    } else {
+        format!(" of {}", holders.join(", "))
+    };
+    let XdpProgram { id, name, mode } = program;
+    format!("{what}{held}: `{name}`, id {id}, by {}", mode.name())
+}
+
 fn full(error: &MapError) -> &'static str {
     if is_full(error) { " is full" } else { "" }
 }
@@ -306,10 +393,37 @@ impl KernelError {
                 let there: Vec<_> = there.iter().map(|name| format!("`{name}`")).collect();
                 format!("interfaces here: {}", there.join(", "))
             }
+            Self::XdpTaken { program, .. } if program.name == Program::Xdp.name() => {
+                "`faultctl status` shows that fault".into()
+            }
+            Self::XdpTaken { .. } => {
+                "leave out `--hook xdp`: the tc hooks have room for everybody".into()
+            }
+            Self::OnlyLoopback => "name it: `--iface lo`".into(),
+            Self::NoProcess { .. } => "`ps -e` lists them".into(),
+            Self::NoContainer { .. } => {
+                "`docker ps`, `podman ps` or `crictl ps` lists those that run, with their ids"
+                    .into()
+            }
+            Self::SeveralContainers { matching, .. } => {
+                format!("give more of it: `{}`", matching.join("`, `"))
+            }
             Self::LinkType { .. } => {
                 "take the interface below or above it that carries Ethernet or IP".into()
             }
             Self::LinkDown { name, .. } => format!("`ip link show dev {name}` shows it"),
+            Self::NotPrivate { path } => {
+                let path = path.display();
+                format!("`ls -ld {path}` shows it; faultctl makes it again if it is not there")
+            }
+            Self::State { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                "run it with `sudo`: what faultctl keeps there is for root alone".into()
+            }
+            Self::CarriesSsh { .. } => {
+                "`--include-ssh` takes it away all the same; `--mode blackhole` spares the \
+                 connection"
+                    .into()
+            }
             Self::NoCarrierSwitch { .. } => {
                 "`--mode admin` sets the link down; on a veth, setting the peer down takes the \
                  carrier away"
@@ -329,6 +443,9 @@ impl KernelError {
             }
             Self::GivenUp { .. } => "put it back by ip(8)".into(),
             Self::Namespace { .. } => "`ip netns list` shows the names".into(),
+            Self::ControlPath { .. } => {
+                "run it with `sudo`, or give `--include-ssh` to spare nothing".into()
+            }
             Self::TooMany { .. } => "split it over two commands".into(),
             Self::Map { source, .. } if is_full(source) => {
                 "use shorter prefixes, or split the list over two commands".into()

@@ -71,8 +71,18 @@ fn started(started: &Started) -> String {
         (None, Some(command)) => format!("while `{}` runs", clean(command)),
         (None, None) => "until Ctrl-C".into(),
     };
-    let seed = started.seed.map(|seed| format!(", seed {seed}"));
-    format!("{text}, {end}{}", seed.unwrap_or_default())
+    let _ = write!(text, ", {end}");
+    if let Some(seed) = started.seed {
+        let _ = write!(text, ", seed {seed}");
+    }
+    if let Some(until) = started.confirm_until {
+        let _ = write!(text, ", undone at {} unless you press Enter", time(until));
+    }
+    if !started.spared.is_empty() {
+        let spared: Vec<_> = started.spared.iter().map(ToString::to_string).collect();
+        let _ = write!(text, ", spares {}", spared.join(" and "));
+    }
+    text
 }
 
 fn stopped(stopped: &Stopped) -> String {

@@ -131,11 +131,20 @@ fn started(started: &Started) -> Value {
             })
         })
         .collect();
+    let spared: Value = started
+        .spared
+        .iter()
+        .map(|connection| {
+            json!({"local": connection.local.to_string(), "peer": connection.peer.to_string()})
+        })
+        .collect();
     json!({
         "rules": rules,
+        "spared": spared,
         "pid": started.pid,
         "seed": started.seed,
         "until": started.until.map(time),
+        "confirm_until": started.confirm_until.map(time),
         "command": started.command,
     })
 }

@@ -168,6 +168,7 @@ fn rule(spec: &FaultSpec, selection: &Selection, seed: u64) -> Rule {
             }
         }
     }
+    rule.flows = spec.selectors.flows.map_or(0, Percent::steps);
     for direction in spec.selectors.directions.each() {
         rule.directions |= direction.bit();
     }

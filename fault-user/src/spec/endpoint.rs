@@ -1,6 +1,7 @@
 //! Addresses, networks, host names and files of them.
 
 use std::{
+    collections::BTreeMap,
     fs,
     net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs},
     path::{Path, PathBuf},
@@ -86,23 +87,66 @@ pub fn parse_socket_address(text: &str) -> Result<SocketAddr, ValueError> {
     text.parse().map_err(|_| ValueError::NotASocketAddress)
 }
 
-/// The networks behind endpoints, each once: reads the files, and asks the
-/// system's resolver for the names, once.
-pub fn resolve(endpoints: &[Endpoint]) -> Result<Vec<IpNet>, Error> {
-    let mut networks = Vec::with_capacity(endpoints.len());
-    for endpoint in endpoints {
-        match endpoint {
-            Endpoint::Network(network) => networks.push(*network),
-            Endpoint::Name(name) => networks.extend(look_up(name)?),
-            Endpoint::File(path) => read_file(path, &mut networks)?,
-        }
-    }
-    networks.sort_unstable();
-    networks.dedup();
-    Ok(networks)
+/// The networks behind endpoints.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resolved {
+    /// Those that were given as networks.
+    pub networks: Vec<IpNet>,
+    /// Host names, and what they have.
+    pub names: BTreeMap<String, Vec<IpNet>>,
 }
 
-fn read_file(path: &Path, networks: &mut Vec<IpNet>) -> Result<(), Error> {
+impl Resolved {
+    /// All of them, each once.
+    pub fn all(&self) -> Vec<IpNet> {
+        let mut all = self.networks.clone();
+        all.extend(self.names.values().flatten());
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    fn name(&mut self, name: &str) -> Result<(), Error> {
+        if !self.names.contains_key(name) {
+            self.names.insert(name.into(), look_up(name)?);
+        }
+        Ok(())
+    }
+}
+
+/// Reads the files, and asks the system's resolver for the names, once.
+pub fn resolve(endpoints: &[Endpoint]) -> Result<Resolved, Error> {
+    let mut resolved = Resolved::default();
+    for endpoint in endpoints {
+        match endpoint {
+            Endpoint::Network(network) => resolved.networks.push(*network),
+            Endpoint::Name(name) => resolved.name(name)?,
+            Endpoint::File(path) => read_file(path, &mut resolved)?,
+        }
+    }
+    Ok(resolved)
+}
+
+/// All addresses of a host name, sorted.
+pub fn look_up(name: &str) -> Result<Vec<IpNet>, Error> {
+    let no_address = |source| Error::HostName {
+        name: name.into(),
+        source,
+    };
+    let mut addresses: Vec<IpNet> = (name, 0)
+        .to_socket_addrs()
+        .map_err(|error| no_address(Some(error)))?
+        .map(|address| unmap(IpNet::from(address.ip())))
+        .collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    if addresses.is_empty() {
+        return Err(no_address(None));
+    }
+    Ok(addresses)
+}
+
+fn read_file(path: &Path, resolved: &mut Resolved) -> Result<(), Error> {
     let bytes = fs::read(path).map_err(|source| Error::File {
         path: path.into(),
         source,
@@ -127,13 +171,13 @@ fn read_file(path: &Path, networks: &mut Vec<IpNet>) -> Result<(), Error> {
         }
         empty = false;
         match text.parse() {
-            Ok(Endpoint::Network(network)) => networks.push(network),
+            Ok(Endpoint::Network(network)) => resolved.networks.push(network),
             Ok(Endpoint::Name(name)) => {
-                networks.extend(look_up(&name).map_err(|source| Error::FileName {
+                resolved.name(&name).map_err(|source| Error::FileName {
                     path: path.into(),
                     line: index + 1,
                     source: Box::new(source),
-                })?);
+                })?;
             }
             Ok(Endpoint::File(_)) => return Err(refuse(text, ValueError::NestedFile)),
             Err(source) => return Err(refuse(text, source)),
@@ -143,22 +187,6 @@ fn read_file(path: &Path, networks: &mut Vec<IpNet>) -> Result<(), Error> {
         return Err(Error::EmptyFile { path: path.into() });
     }
     Ok(())
-}
-
-fn look_up(name: &str) -> Result<Vec<IpNet>, Error> {
-    let no_address = |source| Error::HostName {
-        name: name.into(),
-        source,
-    };
-    let addresses: Vec<IpNet> = (name, 0)
-        .to_socket_addrs()
-        .map_err(|error| no_address(Some(error)))?
-        .map(|address| unmap(IpNet::from(address.ip())))
-        .collect();
-    if addresses.is_empty() {
-        return Err(no_address(None));
-    }
-    Ok(addresses)
 }
 
 fn unmap(network: IpNet) -> IpNet {
@@ -296,7 +324,7 @@ mod tests {
         let (_file, endpoints) =
             file(b"# ours\n\n10.0.0.7 # db\r\n  fd00::/8\n10.0.0.7\n::ffff:10.0.0.7");
         assert_eq!(
-            resolve(&endpoints).unwrap(),
+            resolve(&endpoints).unwrap().all(),
             [net("10.0.0.7"), net("fd00::/8")]
         );
     }
@@ -329,7 +357,9 @@ mod tests {
 
     #[test]
     fn names_resolve_to_all_their_addresses() {
-        let networks = resolve(&[Endpoint::Name("localhost".into())]).unwrap();
+        let resolved = resolve(&[Endpoint::Name("localhost".into())]).unwrap();
+        let networks = resolved.all();
+        assert_eq!(resolved.names["localhost"], networks);
         assert!(networks.iter().all(|network| network.addr().is_loopback()));
         assert!(!networks.is_empty());
     }

@@ -62,6 +62,16 @@ impl Percent {
     }
 }
 
+/// Reads a share that is not empty.
+pub fn parse_share(text: &str) -> Result<Percent, ValueError> {
+    let share: Percent = text.parse()?;
+    if share.points() > 0.0 {
+        Ok(share)
+    } else {
+        Err(ValueError::EmptyShare)
+    }
+}
+
 impl FromStr for Percent {
     type Err = ValueError;
 

@@ -13,6 +13,9 @@ pub enum ValueError {
     /// Outside 0 to 100.
     #[error("a percentage is between 0 and 100")]
     PercentOutOfRange,
+    /// Nothing.
+    #[error("a share of nothing")]
+    EmptyShare,
     /// Not a count of at least one.
     #[error("not a whole number of at least 1")]
     NotACount,
@@ -96,6 +99,12 @@ pub enum ValueError {
     /// Bytes that are no text.
     #[error("not UTF-8 text")]
     NotText,
+    /// No number of a process.
+    #[error("not the number of a process")]
+    NotAPid,
+    /// No id of a container.
+    #[error("not the id of a container")]
+    NotAContainerId,
     /// Not an address with a port.
     #[error("not an address with a port")]
     NotASocketAddress,
@@ -105,6 +114,7 @@ impl ValueError {
     /// What to type instead.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
+            Self::EmptyShare => "give more than 0, as in `10%`",
             Self::NotAPercentage | Self::PercentOutOfRange => {
                 "percent are points from 0 to 100, as in `50`, `50%` or `0.1`"
             }
@@ -154,6 +164,10 @@ impl ValueError {
             Self::NoFileName => "write the path right after it, as in `@hosts.txt`",
             Self::NestedFile => "give `@FILE` on the command line once for each file",
             Self::NotText => "write one address, network or host name a line",
+            Self::NotAPid => "give a number, as `ps` prints it",
+            Self::NotAContainerId => {
+                "give 12 to 64 hexadecimal digits, as `docker ps` or `crictl ps` prints them"
+            }
             Self::NotASocketAddress => "give both, as in `127.0.0.1:9909` or `[::1]:9909`",
         };
         Some(hint.into())

@@ -18,7 +18,7 @@ use fault_common::{
 };
 use fault_tests::verdict::time;
 use fault_user::{
-    attach,
+    attach::{self, Program},
     maps::{Capacity, Loaded},
     object::Object,
     spec::{NamedRule, RuleSet},
@@ -152,8 +152,12 @@ const HIT: bool = false;
 
 /// faultctl's egress program over a table.
 fn case(name: &str, family: Family, entries: u32, set: &RuleSet, miss: bool) -> Result<Case> {
-    let mut loaded = Loaded::new(Object::embedded()?, LinkLayer::Ethernet, Capacity::of(set)?)?;
-    attach::load(&mut loaded, &[Direction::Egress])?;
+    let mut loaded = Loaded::new(
+        Object::embedded()?,
+        LinkLayer::Ethernet,
+        Capacity::of(set, 0)?,
+    )?;
+    attach::load(&mut loaded, &[Program::Egress])?;
     loaded.replace(set, u64::MAX)?;
     Ok(Case {
         name: name.into(),
@@ -161,7 +165,7 @@ fn case(name: &str, family: Family, entries: u32, set: &RuleSet, miss: bool) -> 
         entries,
         loaded: Some(loaded),
         bench: None,
-        program: attach::program_name(Direction::Egress),
+        program: Program::Egress.name(),
         frame: frame(family, miss),
         nanos: Vec::new(),
     })

@@ -1,12 +1,10 @@
 //! `down`: nothing in, nothing out.
 
-use fault_tests::{Family, Faultctl, Lab, Side, echo::ping, foreign::Counting, udp};
-
-use crate::HOOKS;
+use fault_tests::{Family, Faultctl, Lab, Side, echo::ping, foreign::Counting, kernel::hooks, udp};
 
 #[test]
 fn nothing_comes_in_or_goes_out_address_resolution_included() {
-    for hook in HOOKS {
+    for hook in hooks() {
         let lab = Lab::resolving();
         let seen = Side::ALL.map(|side| Counting::on(&lab, side));
         let faultctl = Faultctl::start(&lab.near, &format!("down --iface eth0 --attach {hook}"));
@@ -18,8 +16,8 @@ fn nothing_comes_in_or_goes_out_address_resolution_included() {
             udp::send(&lab.far, to(family.far()), to(family.near()), 10);
         }
         assert_eq!(lab.device_packets(Side::Near).1, sent, "frames left");
-        if hook == "tcx" {
-            // Behind ours; in front of any clsact.
+        if hook == hooks()[0] {
+            // Behind ours; tcx is in front of any clsact.
             let now = seen.each_ref().map(Counting::frames);
             assert_eq!(now, before, "frames came through");
         }
@@ -40,7 +38,7 @@ fn nothing_comes_in_or_goes_out_address_resolution_included() {
 
 #[test]
 fn with_a_selector_address_resolution_passes() {
-    for hook in HOOKS {
+    for hook in hooks() {
         let lab = Lab::resolving();
         for family in Family::ALL {
             let faultctl = Faultctl::start(

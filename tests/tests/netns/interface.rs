@@ -3,11 +3,10 @@
 use fault_tests::{
     Family, Faultctl, Lab, Namespace, Side,
     faultctl::{Ended, command, output, run, words},
+    kernel::hooks,
     programs, udp,
     wait::{SOON, until},
 };
-
-use crate::HOOKS;
 
 #[test]
 fn unknown_interface_is_named_with_those_there_are() {
@@ -30,7 +29,7 @@ fn unknown_interface_is_named_with_those_there_are() {
 
 #[test]
 fn fault_ends_with_its_interface() {
-    for hook in HOOKS {
+    for hook in hooks() {
         let lab = Lab::new();
         let line = format!("loss 50 --iface eth0 --attach {hook}");
         let faultctl = Faultctl::start(&lab.near, &line);
@@ -42,7 +41,7 @@ fn fault_ends_with_its_interface() {
 
 #[test]
 fn fault_ends_with_its_namespace() {
-    for hook in HOOKS {
+    for hook in hooks() {
         let outside = Namespace::new();
         let lab = Lab::new();
         let line = format!(
@@ -60,7 +59,7 @@ fn fault_ends_with_its_namespace() {
 
 #[test]
 fn fault_in_another_namespace_ends_with_the_process() {
-    for hook in HOOKS {
+    for hook in hooks() {
         let outside = Namespace::new();
         let lab = Lab::new();
         let before = programs::hooks(&lab);
@@ -81,7 +80,7 @@ fn fault_in_another_namespace_ends_with_the_process() {
 #[test]
 fn namespace_may_be_named_as_ip_netns_knows_it() {
     let outside = Namespace::new();
-    for hook in HOOKS {
+    for hook in hooks() {
         // In a mount namespace of its own, so that the name goes with the shell.
         let script = format!(
             "mount -t tmpfs none /run && ip netns add blue && ip -n blue link set lo up && \
@@ -106,7 +105,7 @@ fn namespace_may_be_named_as_ip_netns_knows_it() {
 
 #[test]
 fn fault_goes_on_when_its_interface_is_renamed_or_down_and_up() {
-    for hook in HOOKS {
+    for hook in hooks() {
         let mut lab = Lab::new();
         let before = programs::hooks(&lab);
         let line = format!("loss 100 --iface eth0 --direction both --attach {hook}");
@@ -141,7 +140,7 @@ fn fault_goes_on_when_its_interface_is_renamed_or_down_and_up() {
 
 #[test]
 fn fault_goes_on_without_one_of_its_interfaces() {
-    for hook in HOOKS {
+    for hook in hooks() {
         let lab = Lab::new();
         lab.near.ip("link add gone type veth peer name gone1");
         let line = format!("loss 100 --iface eth0 --iface gone --attach {hook}");
@@ -164,7 +163,7 @@ fn fault_goes_on_without_one_of_its_interfaces() {
 
 #[test]
 fn one_interface_that_is_not_there_means_no_fault_at_all() {
-    for hook in HOOKS {
+    for hook in hooks() {
         let lab = Lab::new();
         let before = programs::hooks(&lab);
         let line = format!("loss 100 --iface eth0 --iface eth9 --attach {hook}");

@@ -9,6 +9,7 @@ use std::{
 use fault_tests::{
     Family, Faultctl, Lab, Side,
     faultctl::{command, run, words},
+    kernel::{has_tcx, hooks},
     programs, udp,
     wait::{SOON, until},
 };
@@ -17,8 +18,6 @@ use nix::{
     unistd::Pid,
 };
 use serde_json::Value;
-
-use crate::HOOKS;
 
 /// A fault outlives the process that keeps it by no more.
 const LEASE: Duration = Duration::from_secs(3);
@@ -58,11 +57,16 @@ impl Down {
 
     #[track_caller]
     fn in_force(&self) -> bool {
-        match udp::flow(&self.lab, Family::V4, Side::Near, 20).lost() {
-            0 => false,
-            20 => true,
-            some => panic!("{some} of 20 lost"),
-        }
+        let lost = || udp::flow(&self.lab, Family::V4, Side::Near, 20).lost();
+        let all_or_none = |lost| match lost {
+            0 => Some(false),
+            20 => Some(true),
+            _ => None,
+        };
+        // A flow may see the fault begin or end, the next one doesn't.
+        all_or_none(lost())
+            .or_else(|| all_or_none(lost()))
+            .expect("all of a flow is lost, or none")
     }
 
     #[track_caller]
@@ -98,7 +102,7 @@ impl Down {
 
 #[test]
 fn signal_ends_the_fault_and_leaves_nothing() {
-    for hook in HOOKS {
+    for hook in hooks() {
         let down = Down::new("sg", hook);
         for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
             let faultctl = down.start("");
@@ -114,7 +118,7 @@ fn signal_ends_the_fault_and_leaves_nothing() {
 
 #[test]
 fn time_ends_the_fault_and_leaves_nothing() {
-    for hook in HOOKS {
+    for hook in hooks() {
         let down = Down::new("fr", hook);
         let start = Instant::now();
         let faultctl = down.start("--for 1500ms");
@@ -129,7 +133,7 @@ fn time_ends_the_fault_and_leaves_nothing() {
 #[test]
 fn child_ends_the_fault_and_gives_its_code() {
     for (script, code) in [("exit 7", 7), ("exit 0", 0), ("kill -9 $$", 137)] {
-        for hook in HOOKS {
+        for hook in hooks() {
             let down = Down::new("ch", hook);
             let line = format!("{} --json --", down.line);
             let script = format!("read -r line; {script}");
@@ -148,7 +152,7 @@ fn child_ends_the_fault_and_gives_its_code() {
 
 #[test]
 fn child_gets_the_signal_and_its_code_is_passed() {
-    let down = Down::new("cs", "tcx");
+    let down = Down::new("cs", hooks()[0]);
     let script = "trap 'exit 9' TERM; echo '{\"event\":\"ready\"}'; while :; do sleep 0.05; done";
     let faultctl = down.start_with("", &["sh", "-c", script]);
     faultctl.event("ready");
@@ -171,7 +175,7 @@ fn child_that_cannot_start_ends_the_fault() {
 
 #[test]
 fn second_ctrl_c_does_not_wait_for_the_child() {
-    for hook in HOOKS {
+    for hook in hooks() {
         let down = Down::new("cc", hook);
         let script = "trap '' INT; echo \"{\\\"event\\\":\\\"ready\\\",\\\"child\\\":$$}\"; \
                       exec >&- 2>&-; for i in $(seq 400); do sleep 0.05; done";
@@ -193,6 +197,9 @@ fn second_ctrl_c_does_not_wait_for_the_child() {
 
 #[test]
 fn killed_process_leaves_nothing_on_tcx() {
+    if !has_tcx() {
+        return;
+    }
     let down = Down::new("kt", "tcx");
     let faultctl = down.start("");
     faultctl.signal(Signal::SIGKILL);
@@ -237,7 +244,7 @@ fn next_fault_removes_what_a_killed_one_left() {
 
 #[test]
 fn stopped_process_loses_its_fault_and_takes_it_up_again() {
-    for hook in HOOKS {
+    for hook in hooks() {
         let down = Down::new("st", hook);
         let faultctl = down.start("");
         faultctl.stop_still();
@@ -263,7 +270,7 @@ fn stopped_process_loses_its_fault_and_takes_it_up_again() {
 
 #[test]
 fn kernel_ends_the_fault_of_a_stopped_process_in_time() {
-    for hook in HOOKS {
+    for hook in hooks() {
         let down = Down::new("sf", hook);
         let faultctl = down.start("--for 1s");
         let start = Instant::now();
@@ -284,7 +291,7 @@ fn kernel_ends_the_fault_of_a_stopped_process_in_time() {
 
 #[test]
 fn clear_ends_a_running_and_a_stopped_process() {
-    for hook in HOOKS {
+    for hook in hooks() {
         for stop in [false, true] {
             let down = Down::new("cl", hook);
             let faultctl = down.start("");
@@ -300,7 +307,7 @@ fn clear_ends_a_running_and_a_stopped_process() {
 
 #[test]
 fn status_says_what_is_in_force_and_by_whom() {
-    for hook in HOOKS {
+    for hook in hooks() {
         let down = Down::new("ss", hook);
         let faultctl = down.start("--for 1h --seed 3 --direction both");
         let status = down.status(faultctl.pid()).expect("a fault");
@@ -330,7 +337,7 @@ fn status_says_what_is_in_force_and_by_whom() {
 
 #[test]
 fn counters_are_told_every_second() {
-    let down = Down::new("ev", "tcx");
+    let down = Down::new("ev", hooks()[0]);
     let faultctl = down.start("");
     let stats = faultctl.event("stats");
     assert_eq!(
@@ -343,7 +350,7 @@ fn counters_are_told_every_second() {
 
 #[test]
 fn closed_stdout_ends_the_fault() {
-    for hook in HOOKS {
+    for hook in hooks() {
         let down = Down::new("so", hook);
         let (reader, writer) = pipe().expect("a pipe");
         let line = format!("{} --json", down.line);

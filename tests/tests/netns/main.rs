@@ -3,8 +3,10 @@
 //! `FAULTCTL_BIN` names the binary; else it is the one beside this test.
 
 mod composition;
+mod confirm;
 mod down;
 mod features;
+mod flows;
 mod frames;
 mod interface;
 mod killed;
@@ -14,8 +16,10 @@ mod link_down;
 mod loss;
 mod mark;
 mod metrics;
+mod names;
+mod place;
 mod privileges;
 mod selectors;
-
-/// How a test attaches: both are available from Linux 6.6 on, clsact before too.
-const HOOKS: [&str; 2] = ["tcx", "clsact"];
+mod ssh;
+mod virtio;
+mod xdp;

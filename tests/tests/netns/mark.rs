@@ -5,6 +5,7 @@ use std::net::{SocketAddr, UdpSocket};
 use fault_tests::{
     Family, Faultctl, Lab, Side,
     foreign::Counting,
+    kernel::hooks,
     lab::{TO_PORT, ends},
     udp,
     wait::SOON,
@@ -15,11 +16,9 @@ use nix::{
 };
 use std::{io::IoSliceMut, os::fd::AsRawFd as _};
 
-use crate::HOOKS;
-
 #[test]
 fn routing_by_fwmark_sees_the_ingress_mark() {
-    for hook in HOOKS {
+    for hook in hooks() {
         let lab = Lab::new();
         // Marked packets are for nobody here; all others are for us.
         lab.near.ip(
@@ -50,7 +49,7 @@ fn routing_by_fwmark_sees_the_ingress_mark() {
 fn filter_behind_sees_the_egress_mark() {
     let lab = Lab::new();
     let seen = Counting::marked(&lab, Side::Near, 0x10);
-    let faultctl = Faultctl::start(&lab.near, "mark 0x10 --iface eth0 --attach tcx");
+    let faultctl = Faultctl::start(&lab.near, "mark 0x10 --iface eth0");
     let outcome = udp::flow(&lab, Family::V4, Side::Near, 100);
     faultctl.end();
     assert_eq!((outcome.lost(), seen.frames()), (0, 100));
@@ -58,7 +57,7 @@ fn filter_behind_sees_the_egress_mark() {
 
 #[test]
 fn receiver_sees_the_dscp_and_nothing_else_changed() {
-    for hook in HOOKS {
+    for hook in hooks() {
         let lab = Lab::new();
         for (dscp, number) in [("ef", 46), ("af11", 10), ("cs1", 8), ("63", 63), ("0", 0)] {
             for family in Family::ALL {

@@ -9,16 +9,15 @@ use std::{
 use fault_tests::{
     Family, Faultctl, Lab, Namespace, Side,
     faultctl::{run, words},
+    kernel::hooks,
     udp,
 };
-
-use crate::HOOKS;
 
 const ADDRESS: &str = "127.0.0.1:9909";
 
 #[test]
 fn metrics_are_the_counters_and_promtool_accepts_them() {
-    for hook in HOOKS {
+    for hook in hooks() {
         let lab = Lab::new();
         let faultctl = Faultctl::start(
             &lab.near,

@@ -5,10 +5,9 @@ use std::{fs, io, os::unix::process::CommandExt as _, process::Command};
 use fault_tests::{
     Family, Faultctl, Lab, Namespace, Side,
     faultctl::{command, output, words},
+    kernel::hooks,
     programs, udp,
 };
-
-use crate::HOOKS;
 
 const NET_ADMIN: u8 = 12;
 const SYS_PTRACE: u8 = 19;
@@ -71,7 +70,7 @@ fn nobody_is_told_what_is_missing() {
 
 #[test]
 fn own_namespace_needs_no_sys_admin() {
-    for hook in HOOKS {
+    for hook in hooks() {
         let lab = Lab::new();
         let before = programs::hooks(&lab);
         let line = format!("loss 100 --json --iface eth0 --attach {hook}");
@@ -97,6 +96,9 @@ fn running_fault_has_only_the_capabilities_that_its_end_takes() {
             1 << NET_ADMIN | 1 << SYS_ADMIN | 1 << SYS_PTRACE,
         ),
     ] {
+        if !hooks().contains(&hook) {
+            continue;
+        }
         let lab = Lab::new();
         let line = format!("loss 50 --iface eth0 --attach {hook}");
         let faultctl = if other_namespace {

@@ -8,11 +8,10 @@ use std::{
 use fault_tests::{
     Family, Faultctl, Lab, Side,
     echo::ping,
+    kernel::hooks,
     lab::{FROM_PORT, TO_PORT},
     tcp, udp,
 };
-
-use crate::HOOKS;
 
 const COUNT: u64 = 100;
 
@@ -52,7 +51,7 @@ impl Packets {
 #[track_caller]
 fn partitioned<const N: usize>(lab: &Lab, selectors: &str, packets: &[Packets; N]) -> [bool; N] {
     let mut results = [None; N];
-    for hook in HOOKS {
+    for hook in hooks() {
         let faultctl = Faultctl::start(
             &lab.near,
             &format!("partition --iface eth0 --attach {hook} {selectors}"),

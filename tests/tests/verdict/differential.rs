@@ -8,22 +8,26 @@
 
 use fault_common::{
     engine::Verdict,
-    layout::{Direction, Rule},
+    layout::{Connection, Direction, Rule},
     packet::{Flow, LinkLayer, Reason},
 };
-use fault_tests::verdict::{Programs, runs};
-use fault_user::maps::Capacity;
+use fault_tests::{
+    kernel::cases,
+    verdict::{Programs, runs},
+};
+use fault_user::{attach::Program, maps::Capacity};
 
 use crate::{
-    generate::{Dice, checksum, frame, rule_set},
+    generate::{Dice, checksum, connections, frame, rule_set},
     model::Model,
 };
 
-const SETS: u64 = 600;
+const CASES: u64 = 120_000;
+/// For each set of rules.
 const FRAMES: u64 = 200;
 
 #[test]
-fn kernel_and_host_agree_on_120_000_generated_cases() {
+fn kernel_and_host_agree_on_generated_cases() {
     for link in [LinkLayer::Ethernet, LinkLayer::None] {
         let mut programs = Programs::load(
             link,
@@ -33,12 +37,27 @@ fn kernel_and_host_agree_on_120_000_generated_cases() {
             },
         )
         .expect("the programs load");
+        let connections = connections(&mut Dice::new(0x55));
         let mut lost = 0;
-        for n in 0..SETS / 2 {
-            lost += compare(&mut programs, link, n);
+        let sets = cases(CASES) / FRAMES / 2;
+        for n in 0..sets {
+            // Nothing is spared at first, then connections, then address resolution too.
+            if n == sets / 4 {
+                for connection in &connections {
+                    programs.loaded.spare(connection).expect("it fits");
+                }
+            } else if n == sets / 2 {
+                programs.loaded.spare_neighbours();
+            }
+            let in_force = if n < sets / 4 { &[] } else { &connections[..] };
+            let spared = Spared {
+                connections: in_force,
+                neighbours: n >= sets / 2,
+            };
+            lost += compare(&mut programs, link, n, &connections, &spared);
         }
         // The cases are worth something only if both outcomes are common.
-        let cases = SETS / 2 * FRAMES;
+        let cases = sets * FRAMES;
         assert!(
             (cases / 10..cases * 9 / 10).contains(&lost),
             "{lost} of {cases} lost"
@@ -46,10 +65,24 @@ fn kernel_and_host_agree_on_120_000_generated_cases() {
     }
 }
 
-fn compare(programs: &mut Programs, link: LinkLayer, n: u64) -> u64 {
+/// What no rule may touch.
+struct Spared<'a> {
+    connections: &'a [Connection],
+    neighbours: bool,
+}
+
+fn compare(
+    programs: &mut Programs,
+    link: LinkLayer,
+    n: u64,
+    connections: &[Connection],
+    spared: &Spared<'_>,
+) -> u64 {
     let mut dice = Dice::new(n << 1 | u64::from(link == LinkLayer::None));
     let set = rule_set(&mut dice);
     let mut model = Model::new(&set);
+    model.spared = spared.connections.to_vec();
+    model.neighbours = spared.neighbours;
     programs.replace(&set).expect("the rules fit");
     let first = programs.loaded.first_rule();
     for id in (0..).take(set.rules.len()) {
@@ -68,23 +101,34 @@ fn compare(programs: &mut Programs, link: LinkLayer, n: u64) -> u64 {
     let before = reasons(programs);
     let mut lost = 0;
     for case in 0..FRAMES {
-        let direction = dice.of(&Direction::ALL);
+        let program = dice.of(&Program::ALL);
+        let direction = program.direction();
         let frame = loop {
-            let frame = frame(&mut dice, link);
+            let frame = frame(&mut dice, link, connections);
             if runs(&frame) {
                 break frame;
             }
         };
         let mark = dice.of(&[0, 1, u32::MAX]);
-        let segments = dice.of(&[1, 1, 1, 2, 45]);
+        let segments = match program {
+            Program::Xdp => 1,
+            _ => dice.of(&[1, 1, 1, 2, 45]),
+        };
         let verdict = model.decide(&frame, segments, link, direction);
         let outcome = programs
-            .run(direction, &frame, mark, segments)
+            .run(program, &frame, mark, segments)
             .unwrap_or_else(|error| panic!("set {n}, case {case}: {error:#}"));
-        let at = || format!("set {n}, case {case}, {direction:?}, {frame:02x?}, {set:#?}");
+        let at = || format!("set {n}, case {case}, {program:?}, {frame:02x?}, {set:#?}");
         assert_eq!(outcome.dropped, verdict.drop, "{}", at());
         lost += u64::from(verdict.drop);
-        if !verdict.drop {
+        if program == Program::Xdp {
+            assert_eq!(
+                (outcome.mark, outcome.frame),
+                (mark, frame.clone()),
+                "{}",
+                at()
+            );
+        } else if !verdict.drop {
             assert_eq!(
                 outcome.mark,
                 mark & !verdict.mark_mask | verdict.mark,

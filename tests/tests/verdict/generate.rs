@@ -8,7 +8,8 @@
 use fault_common::{
     address::{Address, Network},
     layout::{
-        Fault, Model as Kind, NEAR_NETWORKS, PORT_RANGES, PortRange, Ports, RULES_PER_TARGET, Rule,
+        Connection, Fault, Model as Kind, NEAR_NETWORKS, PORT_RANGES, PortRange, Ports,
+        RULES_PER_TARGET, Rule, SPARED,
     },
     packet::LinkLayer,
     random::{draw, probability},
@@ -148,6 +149,8 @@ fn rule(dice: &mut Dice) -> NamedRule {
         correlation: dice.of(&[0, 0, probability::ONE / 4, probability::ONE]),
         every: 1 + dice.below(5) as u64,
         seed: dice.number(),
+        flows: dice.of(&[0, 0, probability::ONE / 2, probability::ONE - 1]),
+        flow_seed: dice.number(),
         mark: (dice.number() & any) as u32,
         mark_mask: dice.of(&[0, 0xff, u32::MAX]),
         dscp: dice.of(&[Rule::NO_DSCP, 0, 46, 63]),
@@ -195,12 +198,36 @@ fn ports(dice: &mut Dice) -> Ports {
     ports
 }
 
-/// A frame of which most are well formed, and some are cut or overwritten.
-pub fn frame(dice: &mut Dice, link: LinkLayer) -> Vec<u8> {
-    let (ether_type, packet) = if dice.one_in(2) {
-        (0x0800_u16, ipv4(dice))
+/// Connections for rules to leave alone.
+pub fn connections(dice: &mut Dice) -> Vec<Connection> {
+    (0..SPARED)
+        .map(|n| {
+            let (far, near) = if n.is_multiple_of(2) {
+                (Address::from_v4(dice.v4()), Address::from_v4(dice.v4()))
+            } else {
+                (Address::from_v6(dice.v6()), Address::from_v6(dice.v6()))
+            };
+            Connection {
+                far,
+                near,
+                far_port: dice.port().into(),
+                near_port: dice.port().into(),
+            }
+        })
+        .collect()
+}
+
+/// A frame of which most are well formed, and some are cut or overwritten; one in four
+/// is of one of the connections, or nearly.
+pub fn frame(dice: &mut Dice, link: LinkLayer, connections: &[Connection]) -> Vec<u8> {
+    let ends = if dice.one_in(4) {
+        Ends::nearly(dice, connections)
     } else {
-        (0x86dd, ipv6(dice))
+        Ends::any(dice)
+    };
+    let (ether_type, packet) = match ends.addresses {
+        Addresses::V4(addresses) => (0x0800_u16, ipv4(dice, &ends, addresses)),
+        Addresses::V6(addresses) => (0x86dd, ipv6(dice, &ends, addresses)),
     };
     let mut frame = Vec::new();
     if link == LinkLayer::Ethernet {
@@ -224,24 +251,87 @@ pub fn frame(dice: &mut Dice, link: LinkLayer) -> Vec<u8> {
     frame
 }
 
-fn ipv4(dice: &mut Dice) -> Vec<u8> {
+/// Who sends what to whom.
+struct Ends {
+    /// Source and destination.
+    addresses: Addresses,
+    protocol: u8,
+    /// Of both, or what stands in their place.
+    ports: [u8; 4],
+}
+
+enum Addresses {
+    V4([[u8; 4]; 2]),
+    V6([[u8; 16]; 2]),
+}
+
+impl Ends {
+    fn any(dice: &mut Dice) -> Self {
+        Self {
+            addresses: if dice.one_in(2) {
+                Addresses::V4([dice.v4(), dice.v4()])
+            } else {
+                Addresses::V6([dice.v6(), dice.v6()])
+            },
+            protocol: dice.protocol(),
+            ports: if dice.one_in(4) {
+                let kind = dice.of(&[133, 135, 136, 137, 138, 128]);
+                [kind, dice.byte(), dice.byte(), dice.byte()]
+            } else {
+                ports_of(dice.port(), dice.port())
+            },
+        }
+    }
+
+    fn nearly(dice: &mut Dice, connections: &[Connection]) -> Self {
+        let connection = dice.of(connections);
+        let seen = if dice.one_in(2) {
+            connection
+        } else {
+            connection.reversed()
+        };
+        let [source, destination] = [seen.near, seen.far].map(Address::octets);
+        let port = |dice: &mut Dice, port: u32| {
+            if dice.one_in(8) {
+                dice.port()
+            } else {
+                port as u16
+            }
+        };
+        Self {
+            addresses: if source[..12] == Address::from_v4([0; 4]).octets()[..12] {
+                let last = |address: [u8; 16]| *address.last_chunk().expect("four bytes");
+                Addresses::V4([source, destination].map(last))
+            } else {
+                Addresses::V6([source, destination])
+            },
+            protocol: if dice.one_in(8) { dice.protocol() } else { 6 },
+            ports: ports_of(port(dice, seen.near_port), port(dice, seen.far_port)),
+        }
+    }
+}
+
+fn ports_of(source: u16, destination: u16) -> [u8; 4] {
+    (u32::from(source) << 16 | u32::from(destination)).to_be_bytes()
+}
+
+fn ipv4(dice: &mut Dice, ends: &Ends, [source, destination]: [[u8; 4]; 2]) -> Vec<u8> {
     let options = 4 * dice.of(&[0, 0, 0, 1, 10]);
     let fragment: u16 = dice.of(&[0, 0, 0x4000, 0x2000, 0x2001, 0x1fff]);
     let mut packet = vec![0x40 | (5 + options / 4) as u8, dice.byte()];
     packet.extend(dice.bytes(4));
     packet.extend(fragment.to_be_bytes());
-    packet.extend([64, dice.protocol(), 0, 0]);
-    let (source, destination) = (dice.v4(), dice.v4());
+    packet.extend([64, ends.protocol, 0, 0]);
     packet.extend(source);
     packet.extend(destination);
     packet.extend(dice.bytes(options));
     let sum = checksum(&packet);
     packet[10..12].copy_from_slice(&sum.to_be_bytes());
-    packet.extend(upper(dice));
+    packet.extend(upper(dice, ends));
     packet
 }
 
-fn ipv6(dice: &mut Dice) -> Vec<u8> {
+fn ipv6(dice: &mut Dice, ends: &Ends, [source, destination]: [[u8; 16]; 2]) -> Vec<u8> {
     let mut extensions = Vec::new();
     let mut kinds = Vec::new();
     for _ in 0..dice.of(&[0, 0, 0, 1, 2, 7, 8, 9]) {
@@ -262,31 +352,22 @@ fn ipv6(dice: &mut Dice) -> Vec<u8> {
         kinds.push(kind);
         extensions.push(header);
     }
-    let last = dice.protocol();
-    kinds.push(last);
+    kinds.push(ends.protocol);
     for (header, next) in extensions.iter_mut().zip(&kinds[1..]) {
         header[0] = *next;
     }
     let mut packet = vec![0x60 | dice.byte() & 0x0f, dice.byte(), 0, 0, 0, 0];
     packet.extend([kinds[0], dice.of(&[64, 255])]);
-    let (source, destination) = (dice.v6(), dice.v6());
     packet.extend(source);
     packet.extend(destination);
     packet.extend(extensions.concat());
-    packet.extend(upper(dice));
+    packet.extend(upper(dice, ends));
     packet
 }
 
-/// Ports, or what stands in their place.
-fn upper(dice: &mut Dice) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    if dice.one_in(4) {
-        bytes.push(dice.of(&[133, 135, 136, 137, 138, 128]));
-        bytes.extend(dice.bytes(3));
-    } else {
-        bytes.extend(dice.port().to_be_bytes());
-        bytes.extend(dice.port().to_be_bytes());
-    }
+/// Ports, or what stands in their place, and some bytes.
+fn upper(dice: &mut Dice, ends: &Ends) -> Vec<u8> {
+    let mut bytes = ends.ports.to_vec();
     let rest = dice.below(32);
     bytes.extend(dice.bytes(rest));
     bytes

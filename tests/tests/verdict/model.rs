@@ -9,7 +9,9 @@ use fault_common::{
     address::Network,
     decide::Decision,
     engine::{Passage, Size, Tables, Verdict, run},
-    layout::{Config, Counters, Direction, Key, RULES_PER_TARGET, Rule, SLOTS, State, Target},
+    layout::{
+        Config, Connection, Counters, Direction, Key, RULES_PER_TARGET, Rule, SLOTS, State, Target,
+    },
     packet::{LinkLayer, Reason},
 };
 use fault_user::spec::RuleSet;
@@ -21,6 +23,10 @@ pub struct Model {
     targets: Vec<Target>,
     /// Rules whose deadline has passed.
     pub ended: Vec<u32>,
+    /// Connections that no rule may touch.
+    pub spared: Vec<Connection>,
+    /// Whether ARP and neighbour discovery pass.
+    pub neighbours: bool,
     states: RefCell<Vec<State>>,
     counters: RefCell<Vec<Counters>>,
     reasons: RefCell<[u64; Reason::ALL.len()]>,
@@ -40,6 +46,8 @@ impl Model {
             rules: set.rules.iter().map(|named| named.rule).collect(),
             targets: targets.collect(),
             ended: Vec::new(),
+            spared: Vec::new(),
+            neighbours: false,
             states: vec![State::default(); SLOTS as usize].into(),
             counters: vec![Counters::default(); SLOTS as usize].into(),
             reasons: RefCell::default(),
@@ -77,7 +85,15 @@ impl Tables for Model {
 
     fn config(&self, _set: u32) -> Option<Config> {
         Some(Config {
-            tables: Config::HOSTS | Config::PREFIXES,
+            tables: Config::HOSTS
+                | Config::PREFIXES
+                | Config::SPARED
+                | if self.neighbours {
+                    Config::NEIGHBOURS
+                } else {
+                    0
+                },
+            first_rule: 0,
             default_target: self.set.default_target.unwrap_or(Config::NO_TARGET),
         })
     }
@@ -94,6 +110,10 @@ impl Tables for Model {
             .filter(|(address, len, _)| Network::new(*address, *len).contains(key.address))
             .max_by_key(|(_, len, _)| *len)
             .map(|(_, _, target)| *target)
+    }
+
+    fn spared(&self, connection: &Connection) -> bool {
+        self.spared.contains(connection) || self.spared.contains(&connection.reversed())
     }
 
     fn target(&self, id: u32) -> Option<&Target> {

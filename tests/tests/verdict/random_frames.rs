@@ -1,8 +1,12 @@
 //! Frames of nothing but chance.
 
-use fault_common::{layout::Direction, packet::LinkLayer};
-use fault_tests::verdict::{Programs, runs};
+use fault_common::packet::LinkLayer;
+use fault_tests::{
+    kernel::cases,
+    verdict::{Programs, runs},
+};
 use fault_user::{
+    attach::Program,
     maps::Capacity,
     spec::{FaultKind, FaultSpec, Selectors, compile},
 };
@@ -12,7 +16,7 @@ use crate::generate::Dice;
 const FRAMES: u64 = 1_000_000;
 
 #[test]
-fn a_million_random_frames_pass_what_no_rule_names() {
+fn random_frames_pass_what_no_rule_names() {
     let spec = FaultSpec {
         kind: FaultKind::Partition,
         selectors: Selectors {
@@ -33,7 +37,7 @@ fn a_million_random_frames_pass_what_no_rule_names() {
         .collect();
     assert_eq!((set.hosts.len(), named.len()), (1, 1));
     let mut dice = Dice::new(0x5eed);
-    let mut links = [LinkLayer::Ethernet, LinkLayer::None].map(|link| {
+    let links = [LinkLayer::Ethernet, LinkLayer::None].map(|link| {
         let mut programs = Programs::load(
             link,
             Capacity {
@@ -45,7 +49,7 @@ fn a_million_random_frames_pass_what_no_rule_names() {
         programs.replace(&set).expect("the rules fit");
         programs
     });
-    for n in 0..FRAMES {
+    for n in 0..cases(FRAMES) {
         let length = 15 + dice.below(112);
         let mut frame = dice.bytes(length);
         // Half of them get past the first look.
@@ -60,12 +64,12 @@ fn a_million_random_frames_pass_what_no_rule_names() {
         if !runs(&frame) {
             frame.resize(54, 0);
         }
-        let direction = dice.of(&Direction::ALL);
+        let program = dice.of(&Program::ALL);
         let outcome = links[dice.below(2)]
-            .run(direction, &frame, 7, 1)
+            .run(program, &frame, 7, 1)
             .unwrap_or_else(|error| panic!("frame {n}: {error:#}"));
         // A chance of 2^-32 at most for each frame to be named after all.
-        assert!(!outcome.dropped, "frame {n}, {direction:?}: {frame:02x?}");
+        assert!(!outcome.dropped, "frame {n}, {program:?}: {frame:02x?}");
         assert_eq!((outcome.mark, outcome.frame), (7, frame), "frame {n}");
     }
 }

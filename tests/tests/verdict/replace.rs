@@ -9,6 +9,7 @@ use aya::programs::SchedClassifier;
 use fault_common::{layout::Direction, packet::LinkLayer};
 use fault_tests::verdict::{Programs, run};
 use fault_user::{
+    attach::Program,
     error::KernelError,
     maps::Capacity,
     spec::{FaultKind, FaultSpec, RuleSet, Selectors, compile},
@@ -56,9 +57,8 @@ fn a_host_that_both_sets_name_is_never_missed_meanwhile() {
     programs.replace(&sets[0]).expect("the rules fit");
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
-        let info = programs
-            .program(Direction::Egress)
-            .and_then(|it| Ok(it.info()?));
+        let loaded = programs.loaded.ebpf.program(Program::Egress.name());
+        let info = loaded.expect("the program").info();
         let info = info.expect("the program's info");
         let second = SchedClassifier::from_program_info(info, "second".into());
         let second = second.expect("a second handle on the program");
@@ -67,7 +67,7 @@ fn a_host_that_both_sets_name_is_never_missed_meanwhile() {
             let mut runs = 0_u64;
             while !stop.load(Ordering::Relaxed) {
                 for frame in [to([10, 0, 0, 2]), to([10, 1, 0, 9])] {
-                    let outcome = run(&second, Direction::Egress, &frame, 0, 1).expect("a run");
+                    let outcome = run(&second, Program::Egress, &frame, 0, 1).expect("a run");
                     assert!(outcome.dropped, "missed after {runs} runs");
                     runs += 1;
                 }
@@ -83,6 +83,33 @@ fn a_host_that_both_sets_name_is_never_missed_meanwhile() {
     });
     assert!(dropped(&mut programs, [198, 51, 100, 7]));
     assert!(!dropped(&mut programs, [192, 0, 2, 1]));
+}
+
+#[test]
+fn far_ends_change_under_rules_that_keep_their_counts() {
+    let capacity = Capacity {
+        hosts: 4,
+        prefixes: 4,
+    };
+    let mut programs = Programs::load(LinkLayer::Ethernet, capacity).expect("the programs load");
+    let hosts = [[10, 0, 0, 2], [10, 0, 0, 3]];
+    let sets = [partition(&["10.0.0.2/32"]), partition(&["10.0.0.3/32"])];
+    programs.replace(&sets[0]).expect("the rules fit");
+    let rule = programs.loaded.first_rule();
+    for n in 1..=5 {
+        assert!(dropped(&mut programs, hosts[(n + 1) % 2]));
+        assert!(!dropped(&mut programs, hosts[n % 2]));
+        programs.loaded.readdress(&sets[n % 2]).expect("they fit");
+        let rules = programs.loaded.tables.rules().expect("rules");
+        assert_eq!(rules.len(), 1);
+        assert_eq!((rules[0].0, programs.loaded.first_rule()), (rule, rule));
+        let counters = programs.loaded.tables.counters(rule, Direction::Egress);
+        assert_eq!(counters.expect("counters").dropped_skbs, n as u64);
+    }
+    // A new rule set starts beside the rules in force, wherever its far ends go.
+    programs.replace(&sets[0]).expect("the rules fit");
+    assert_ne!(programs.loaded.first_rule(), rule);
+    assert!(dropped(&mut programs, hosts[0]));
 }
 
 #[test]
@@ -113,6 +140,6 @@ fn a_full_map_is_named_and_leaves_the_old_set_in_force() {
 }
 
 fn dropped(programs: &mut Programs, address: [u8; 4]) -> bool {
-    let outcome = programs.run(Direction::Egress, &to(address), 0, 1);
+    let outcome = programs.run(Program::Egress, &to(address), 0, 1);
     outcome.expect("a run").dropped
 }

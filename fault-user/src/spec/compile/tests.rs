@@ -106,7 +106,7 @@ fn loss_without_selectors_takes_every_frame() {
 }
 
 #[test]
-fn any_address_port_or_protocol_keeps_to_ip_packets() {
+fn any_address_port_protocol_or_flow_keeps_to_ip_packets() {
     let one = || nets(&["10.0.0.0/8"]);
     for selectors in [
         Selectors {
@@ -135,6 +135,10 @@ fn any_address_port_or_protocol_keeps_to_ip_packets() {
         },
         Selectors {
             near_ports: vec![parse_range("80").unwrap()],
+            ..Selectors::default()
+        },
+        Selectors {
+            flows: Some(percent("10%")),
             ..Selectors::default()
         },
     ] {
