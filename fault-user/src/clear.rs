@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use crate::{
     Error, bpf,
     clsact::{self, Lock},
-    down::{self, Entry, PutBack, Saved},
+    down::{self, Entry, Saved},
     error::KernelError,
     inventory::{self, Fault, Found},
     namespace::Namespace,
@@ -103,27 +103,8 @@ pub fn clear(interfaces: &[String]) -> Result<Cleared, Error> {
             cleared.faults.push(one);
         }
     }
-    for entry in down::entries()? {
-        let Entry::State(state) = entry else {
-            cleared.other_version += 1;
-            continue;
-        };
-        if !interfaces.is_empty()
-            && !names(&state.saved)?
-                .iter()
-                .any(|it| interfaces.contains(it))
-        {
-            continue;
-        }
-        let PutBack { notes, failed, .. } = down::end(&state)?;
-        cleared.notes.extend(notes);
-        cleared.failed.extend(failed);
-        cleared.faults.push(ClearedFault {
-            iface: state.saved.target().name.clone(),
-            pid: state.saved.controller.pid,
-            command: state.saved.command.clone(),
-        });
-    }
+    // Whatever comes of the links, filters are taken out.
+    let links = put_back(interfaces, &mut cleared);
     let _lock = Lock::take(|| false)?;
     let left = inventory::scan()?;
     for (inode, ifindex) in namespaces {
@@ -138,13 +119,43 @@ pub fn clear(interfaces: &[String]) -> Result<Cleared, Error> {
             clsact::remove_leftovers(ifindex, |program| inventory::leftover(&left, program))
         })?;
     }
+    links?;
     Ok(cleared)
 }
 
-/// The names of a link: then, and now.
-fn names(saved: &Saved) -> Result<Vec<String>, KernelError> {
-    let then = saved.target().name.clone();
-    Ok(down::left(saved)?.name.into_iter().chain([then]).collect())
+/// Puts back links that were taken away.
+fn put_back(interfaces: &[String], cleared: &mut Cleared) -> Result<(), KernelError> {
+    let mut states = Vec::new();
+    for entry in down::entries()? {
+        match entry {
+            Entry::State(state) if is_meant(&state.saved, interfaces)? => states.push(*state),
+            Entry::State(_) => {}
+            Entry::OtherVersion => cleared.other_version += 1,
+        }
+    }
+    for state in &states {
+        down::end(state)?;
+    }
+    let (back, error) = down::put_back(&states, true);
+    cleared.notes.extend(back.notes);
+    cleared.failed.extend(back.failed);
+    cleared
+        .faults
+        .extend(states.iter().map(|state| ClearedFault {
+            iface: state.saved.target().name.clone(),
+            pid: state.saved.controller.pid,
+            command: state.saved.command.clone(),
+        }));
+    error.map_or(Ok(()), Err)
+}
+
+/// Whether a link has one of these names, or had it when it was taken away.
+fn is_meant(saved: &Saved, interfaces: &[String]) -> Result<bool, KernelError> {
+    Ok(interfaces.is_empty()
+        || interfaces.contains(&saved.target().name)
+        || down::left(saved)?
+            .name
+            .is_some_and(|now| interfaces.contains(&now)))
 }
 
 /// The fault has no force from here on; its process ends, by force if it must.

@@ -34,7 +34,7 @@ pub mod watchdog;
 
 use held::Held;
 use link::{Link, affected};
-pub use put_back::{PutBack, end, left};
+pub use put_back::{end, left, put_back};
 pub use saved::Saved;
 use socket::Socket;
 pub use state::{Entry, State, all as entries};

@@ -17,23 +17,20 @@ pub const PATH: &str = "/run/faultctl";
 /// Makes a directory that is it or lies in it, if it is not there. Refuses one in which
 /// anybody else could put something.
 pub fn make(path: &Path) -> Result<(), KernelError> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(failed(path))?;
-    check(path)
+    for directory in from_the_top(path) {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .map_err(failed(directory))?;
+        check_one(directory)?;
+    }
+    Ok(())
 }
 
 /// Refuses a directory in which anybody else could put something.
 pub fn check(path: &Path) -> Result<(), KernelError> {
-    for directory in path.ancestors().filter(|it| it.starts_with(PATH)) {
-        let metadata = fs::symlink_metadata(directory).map_err(failed(directory))?;
-        if !metadata.is_dir() || !is_private(&metadata) {
-            return Err(not_private(directory));
-        }
-    }
-    Ok(())
+    from_the_top(path).into_iter().try_for_each(check_one)
 }
 
 /// Opens a file there, never through a symbolic link; what somebody else has put there is
@@ -62,6 +59,24 @@ pub fn failed(path: &Path) -> impl Fn(io::Error) -> KernelError {
     move |source| KernelError::State {
         path: path.clone(),
         source,
+    }
+}
+
+fn from_the_top(path: &Path) -> Vec<&Path> {
+    let mut all: Vec<_> = path
+        .ancestors()
+        .filter(|directory| directory.starts_with(PATH))
+        .collect();
+    all.reverse();
+    all
+}
+
+fn check_one(directory: &Path) -> Result<(), KernelError> {
+    let metadata = fs::symlink_metadata(directory).map_err(failed(directory))?;
+    if metadata.is_dir() && is_private(&metadata) {
+        Ok(())
+    } else {
+        Err(not_private(directory))
     }
 }
 

@@ -126,27 +126,16 @@ impl Held {
     /// Puts everything back, and says what is not as it was.
     fn give_back(&mut self) -> (Vec<String>, Option<KernelError>) {
         self.watchdog.ending();
-        let (mut notes, mut failed, mut errors) = (Vec::new(), Vec::new(), Vec::new());
-        for state in std::mem::take(&mut self.states) {
-            match put_back(&state, false) {
-                Ok(back) => {
-                    if back.by_another {
-                        let name = &state.saved.target().name;
-                        notes.push(format!(
-                            "`{name}` was put back by the watchdog or by `clear`"
-                        ));
-                    }
-                    notes.extend(back.notes);
-                    failed.extend(back.failed);
-                }
-                Err(error) => errors.push(error),
-            }
-        }
+        let (back, error) = put_back(&std::mem::take(&mut self.states), false);
         self.watchdog.dismiss();
-        let error = errors
-            .pop()
-            .or_else(|| (!failed.is_empty()).then_some(KernelError::NotPutBack { what: failed }));
-        (notes, error)
+        let by_another = back
+            .by_another
+            .iter()
+            .map(|name| format!("`{name}` was put back by the watchdog or by `clear`"));
+        let notes = by_another.chain(back.notes).collect();
+        let what = back.failed;
+        let refused = (!what.is_empty()).then_some(KernelError::NotPutBack { what });
+        (notes, error.or(refused))
     }
 
     /// What is told first.

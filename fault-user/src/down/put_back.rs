@@ -35,9 +35,8 @@ pub fn left(saved: &Saved) -> Result<Left, KernelError> {
     }
 }
 
-/// Ends the processes of a fault, waits until one of them has put the link back, and does
-/// it itself if none did.
-pub fn end(state: &State) -> Result<PutBack, KernelError> {
+/// Ends the processes of a fault, and waits until one of them has put the link back.
+pub fn end(state: &State) -> Result<(), KernelError> {
     /// More than putting back may take.
     const LONGEST: Duration = PATIENCE.saturating_add(Duration::from_secs(2));
     const SHORT: Duration = Duration::from_secs(2);
@@ -59,27 +58,59 @@ pub fn end(state: &State) -> Result<PutBack, KernelError> {
             process.wait(SHORT)?;
         }
     }
-    put_back(state, true)
+    Ok(())
 }
 
-/// What came of putting a link back.
+/// What came of putting links back.
 #[derive(Debug, Default)]
 pub struct PutBack {
-    /// Whether there was nothing left to do, because somebody else had done it.
-    pub by_another: bool,
+    /// Links with which there was nothing left to do, because somebody else had done it.
+    pub by_another: Vec<String>,
     /// What is worth knowing.
     pub notes: Vec<String>,
     /// What was refused.
     pub failed: Vec<String>,
 }
 
-/// Puts a link back, unless somebody else has done it. The file stays if something was
-/// refused, for `clear` to try again; after the `last` attempt it does not.
-pub fn put_back(state: &State, last: bool) -> Result<PutBack, KernelError> {
+/// Puts links back, one after the other, and says what came of it; the error is of a link
+/// with which that could not even begin. A file stays if something was refused, for
+/// `clear` to try again; after the `last` attempt it does not.
+pub fn put_back(states: &[State], last: bool) -> (PutBack, Option<KernelError>) {
+    let mut all = PutBack::default();
+    let mut error = None;
+    let mut again = Vec::new();
+    for state in states {
+        // What leads through two of them is refused until both are back.
+        let more_to_come = states.len() > 1;
+        match put_back_one(state, last && !more_to_come) {
+            Ok(back) if back.failed.is_empty() || !more_to_come => all.add(back),
+            Err(only) if !more_to_come => error = Some(only),
+            _ => again.push(state),
+        }
+    }
+    for state in again {
+        match put_back_one(state, last) {
+            Ok(back) => all.add(back),
+            Err(other) => error = Some(other),
+        }
+    }
+    (all, error)
+}
+
+impl PutBack {
+    fn add(&mut self, other: Self) {
+        self.by_another.extend(other.by_another);
+        self.notes.extend(other.notes);
+        self.failed.extend(other.failed);
+    }
+}
+
+/// One link, unless somebody else has done it.
+fn put_back_one(state: &State, last: bool) -> Result<PutBack, KernelError> {
     let name = &state.saved.target().name;
     let mut back = PutBack::default();
     let Some(claim) = state.claim(PATIENCE * 2)? else {
-        back.by_another = true;
+        back.by_another.push(name.clone());
         return Ok(back);
     };
     let restored = match state.saved.namespace() {

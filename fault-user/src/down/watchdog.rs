@@ -154,10 +154,8 @@ pub fn run(request: &Request) -> Result<i32, Error> {
     let states = open(request)?;
     // Whatever goes wrong in between, the links are put back.
     if !(armed && matches!(watch(&mut orders, &states), Ok(Watched::Dismissed))) {
-        for state in &states {
-            // What cannot be put back stays in its file, for `status` and `clear`.
-            let _ = put_back(state, false);
-        }
+        // What cannot be put back stays in its file, for `status` and `clear`.
+        let _ = put_back(&states, false);
     }
     Ok(0)
 }

@@ -20,8 +20,12 @@ use nix::{
 use serde_json::Value;
 
 mod carrier;
+mod confirm;
 mod life;
+mod private;
 mod router;
+mod ssh;
+mod stack;
 mod world;
 
 /// What a loaded machine and the check for duplicate addresses may take.

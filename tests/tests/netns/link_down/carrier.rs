@@ -12,7 +12,7 @@ use fault_tests::{
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::{assert_passes, plain, watchdog};
+use super::{assert_passes, plain, settled, watchdog};
 
 /// A tun interface with what the loss of its carrier takes away.
 struct Wire {
@@ -36,6 +36,7 @@ impl Wire {
              route add 10.92.0.0/16 via 10.90.0.9
              route add fd91::/64 nhid 91"
         ));
+        settled(&lab);
         Self { lab, tun }
     }
 
