@@ -136,7 +136,7 @@ fn put_back(interfaces: &[String], cleared: &mut Cleared) -> Result<(), KernelEr
     for state in &states {
         down::end(state)?;
     }
-    let (back, error) = down::put_back(&states, true);
+    let (back, error) = down::put_back(&states, true, down::LONGEST);
     cleared.notes.extend(back.notes);
     cleared.failed.extend(back.failed);
     cleared

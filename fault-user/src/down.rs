@@ -34,8 +34,9 @@ pub mod watchdog;
 
 use held::Held;
 use link::{Link, affected};
-pub use put_back::{end, left, put_back};
+pub use put_back::{LONGEST, end, left, put_back};
 pub use saved::Saved;
+use saved::SavedLink;
 use socket::Socket;
 pub use state::{Entry, State, all as entries};
 
@@ -145,6 +146,7 @@ fn check(
     netns: u64,
     spared: &[Connection],
 ) -> Result<(), KernelError> {
+    let cookie = Socket::open()?.netns_cookie()?;
     for target in targets {
         for connection in spared {
             if control_path::carried_by(target.index, &[*connection])? {
@@ -156,7 +158,7 @@ fn check(
             }
         }
         if let Some(entry) = state::read(&state::path(netns, target.index))? {
-            vacate(entry, &target.name, &target.address, &target.kind)?;
+            vacate(entry, &SavedLink::of(target), cookie)?;
         }
         if is_away(mode, target) {
             return Err(KernelError::LinkDown {
@@ -210,17 +212,21 @@ fn named(names: &[String], links: &[Link]) -> Result<Vec<Link>, KernelError> {
 
 /// Removes what is saved in a link's place, if it is of another link: in another
 /// namespace, which had this one's number before. Otherwise the link is taken.
-fn vacate(entry: Entry, name: &str, address: &[u8], kind: &str) -> Result<(), KernelError> {
+fn vacate(entry: Entry, target: &SavedLink, netns_cookie: u64) -> Result<(), KernelError> {
+    let name = target.name.clone();
     let Entry::State(other) = entry else {
-        return Err(KernelError::OtherVersion { name: name.into() });
+        return Err(KernelError::OtherVersion { name });
     };
     let theirs = other.saved.target();
+    let is_same = other.saved.netns_cookie == netns_cookie
+        && (theirs.index, &theirs.address, &theirs.kind)
+            == (target.index, &target.address, &target.kind);
     let alive = [other.saved.controller, other.saved.watchdog]
         .iter()
         .any(|who| who.find().is_some());
-    if alive || (theirs.address == address && theirs.kind == kind) {
+    if alive || is_same {
         return Err(KernelError::Taken {
-            name: name.into(),
+            name,
             pid: other.saved.controller.pid,
             command: other.saved.command.clone(),
             alive,

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use super::{
     HOOK, LinkMode, Request, check, find, is_away,
     link::Link,
-    put_back::put_back,
+    put_back::{LONGEST, put_back},
     saved::{self, Saved},
     socket::Socket,
     state::{self, State},
@@ -126,7 +126,7 @@ impl Held {
     /// Puts everything back, and says what is not as it was.
     fn give_back(&mut self) -> (Vec<String>, Option<KernelError>) {
         self.watchdog.ending();
-        let (back, error) = put_back(&std::mem::take(&mut self.states), false);
+        let (back, error) = put_back(&std::mem::take(&mut self.states), false, LONGEST);
         self.watchdog.dismiss();
         let by_another = back
             .by_another
@@ -282,8 +282,7 @@ fn place(saved: &Saved) -> Result<State, KernelError> {
         match State::write(saved.clone())? {
             Ok(state) => return Ok(state),
             Err(other) => {
-                let target = saved.target();
-                vacate(other, &target.name, &target.address, &target.kind)?;
+                vacate(other, saved.target(), saved.netns_cookie)?;
             }
         }
     }

@@ -24,6 +24,8 @@ pub struct Link {
     pub up: bool,
     /// Whether it is up and has a carrier.
     pub carrier: bool,
+    /// Whether the kernel has come to use it, which it does some time after the carrier.
+    pub running: bool,
     /// Whether it is a loopback.
     pub loopback: bool,
     /// Whether it knows no address resolution.
@@ -60,6 +62,7 @@ impl Link {
                 .to_owned(),
             up: flags & libc::IFF_UP != 0,
             carrier: flags & libc::IFF_LOWER_UP != 0,
+            running: flags & libc::IFF_RUNNING != 0,
             loopback: flags & libc::IFF_LOOPBACK != 0,
             no_arp: flags & libc::IFF_NOARP != 0,
             // With another namespace's number, the index is of a link there.
@@ -68,11 +71,6 @@ impl Link {
                 .filter(|_| message.attribute(libc::IFLA_LINK_NETNSID).is_none()),
             master: message.number(libc::IFLA_MASTER),
         }
-    }
-
-    /// Whether it is the same as one that was seen before. The name does not count.
-    pub fn is(&self, index: u32, address: &[u8], kind: &str) -> bool {
-        self.index == index && self.address == address && self.kind == kind
     }
 
     /// Sets it up or down.

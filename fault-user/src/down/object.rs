@@ -339,12 +339,14 @@ fn each_leg(multipath: &mut [u8], change: impl Fn(&mut [u8])) {
     }
 }
 
-/// What is left of a time in seconds, where the largest number is forever.
+/// What is left of a time in seconds, where the largest number is forever. The kernel
+/// tells it rounded up, so what has gone is rounded up too.
 fn aged(seconds: u32, gone: Duration) -> u32 {
     if seconds == u32::MAX {
         return seconds;
     }
-    seconds.saturating_sub(u32::try_from(gone.as_secs()).unwrap_or(u32::MAX))
+    let gone = gone.as_secs() + u64::from(gone.subsec_nanos() > 0);
+    seconds.saturating_sub(u32::try_from(gone).unwrap_or(u32::MAX))
 }
 
 /// What is left of a route, if it runs out: `rta_cacheinfo.rta_expires`, in ticks of a

@@ -35,10 +35,11 @@ pub fn left(saved: &Saved) -> Result<Left, KernelError> {
     }
 }
 
+/// How long putting back may take, with a second attempt.
+pub const LONGEST: Duration = PATIENCE.saturating_mul(2);
+
 /// Ends the processes of a fault, and waits until one of them has put the link back.
 pub fn end(state: &State) -> Result<(), KernelError> {
-    /// More than putting back may take.
-    const LONGEST: Duration = PATIENCE.saturating_add(Duration::from_secs(2));
     const SHORT: Duration = Duration::from_secs(2);
     let saved = &state.saved;
     if let Some(process) = saved.controller.find() {
@@ -74,22 +75,23 @@ pub struct PutBack {
 
 /// Puts links back, one after the other, and says what came of it; the error is of a link
 /// with which that could not even begin. A file stays if something was refused, for
-/// `clear` to try again; after the `last` attempt it does not.
-pub fn put_back(states: &[State], last: bool) -> (PutBack, Option<KernelError>) {
+/// `clear` to try again; after the `last` attempt it does not. Waits for one who is at it,
+/// but no longer than `at_most`.
+pub fn put_back(states: &[State], last: bool, at_most: Duration) -> (PutBack, Option<KernelError>) {
     let mut all = PutBack::default();
     let mut error = None;
     let mut again = Vec::new();
     for state in states {
         // What leads through two of them is refused until both are back.
         let more_to_come = states.len() > 1;
-        match put_back_one(state, last && !more_to_come) {
+        match put_back_one(state, last && !more_to_come, at_most) {
             Ok(back) if back.failed.is_empty() || !more_to_come => all.add(back),
             Err(only) if !more_to_come => error = Some(only),
             _ => again.push(state),
         }
     }
     for state in again {
-        match put_back_one(state, last) {
+        match put_back_one(state, last, at_most) {
             Ok(back) => all.add(back),
             Err(other) => error = Some(other),
         }
@@ -106,10 +108,10 @@ impl PutBack {
 }
 
 /// One link, unless somebody else has done it.
-fn put_back_one(state: &State, last: bool) -> Result<PutBack, KernelError> {
+fn put_back_one(state: &State, last: bool, at_most: Duration) -> Result<PutBack, KernelError> {
     let name = &state.saved.target().name;
     let mut back = PutBack::default();
-    let Some(claim) = state.claim(PATIENCE * 2)? else {
+    let Some(claim) = state.claim(at_most)? else {
         back.by_another.push(name.clone());
         return Ok(back);
     };

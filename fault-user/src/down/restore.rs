@@ -34,13 +34,18 @@ pub struct Missing {
 
 /// Puts it back. Runs in the link's namespace.
 pub fn restore(saved: &Saved, patience: Duration) -> Result<Missing, KernelError> {
+    match attempt(saved, patience) {
+        Ok(missing) if missing.failed.is_empty() => Ok(missing),
+        // It may have gone in the middle of it.
+        refused => saved.target_now(&mut Socket::open()?).and(refused),
+    }
+}
+
+fn attempt(saved: &Saved, patience: Duration) -> Result<Missing, KernelError> {
     // Before the first change, so that none is missed.
     let changes = Changes::hear()?;
     let mut socket = Socket::open()?;
-    let links = Link::all(&mut socket)?;
-    let Some(target) = saved.target().now(&links) else {
-        return Err(gone(saved, &links));
-    };
+    let target = saved.target_now(&mut socket)?;
     let set = match saved.mode {
         LinkMode::Admin if target.up => Ok(()),
         LinkMode::Admin => target.set_up(&mut socket, true),
@@ -82,10 +87,8 @@ pub fn restore(saved: &Saved, patience: Duration) -> Result<Missing, KernelError
 /// What of a saved state is not there now. Runs in the link's namespace.
 pub fn look(saved: &Saved) -> Result<Left, KernelError> {
     let mut socket = Socket::open()?;
+    let target = saved.target_now(&mut socket)?;
     let now = Now::read(saved, &mut socket)?;
-    let Some(target) = saved.target().now(&now.links) else {
-        return Err(gone(saved, &now.links));
-    };
     let mut missing: Vec<_> = now.links_pending(saved);
     missing.extend(
         now.lost(saved)
@@ -93,23 +96,10 @@ pub fn look(saved: &Saved) -> Result<Left, KernelError> {
             .map(|message| now.describe(message)),
     );
     Ok(Left {
-        name: Some(target.name.clone()),
-        away: is_away(saved.mode, target),
+        away: is_away(saved.mode, &target),
+        name: Some(target.name),
         missing,
     })
-}
-
-fn gone(saved: &Saved, links: &[Link]) -> KernelError {
-    let target = saved.target();
-    match links.iter().find(|link| link.index == target.index) {
-        Some(other) => KernelError::OtherLink {
-            name: other.name.clone(),
-            saved: target.name.clone(),
-        },
-        None => KernelError::LinkGone {
-            name: target.name.clone(),
-        },
-    }
 }
 
 /// Messages that were sent, and what came of them.
@@ -240,10 +230,10 @@ impl Now {
 
     /// Carriers that were there and are not.
     fn links_pending(&self, saved: &Saved) -> Vec<String> {
-        let lost = saved
-            .links
-            .iter()
-            .filter(|link| link.carrier && link.now(&self.links).is_some_and(|now| !now.carrier));
+        let lost = saved.links.iter().filter(|link| {
+            let now = link.now(&self.links);
+            link.running && now.is_some_and(|now| !(now.carrier && now.running))
+        });
         lost.map(|link| format!("carrier of `{}`", link.name))
             .collect()
     }

@@ -52,6 +52,8 @@ pub struct Saved {
     pub boot_id: String,
     /// Inode of the network namespace.
     pub netns: u64,
+    /// Its cookie, which no other namespace ever gets.
+    pub netns_cookie: u64,
     /// A way there, unless it is the caller's own.
     pub netns_path: Option<PathBuf>,
     /// The link itself, then those that feel it when it goes.
@@ -75,8 +77,8 @@ pub struct SavedLink {
     pub kind: String,
     /// Whether it was set up.
     pub up: bool,
-    /// Whether it had a carrier.
-    pub carrier: bool,
+    /// Whether it had a carrier, and the kernel used it.
+    pub running: bool,
 }
 
 /// Objects of links that are affected.
@@ -166,6 +168,7 @@ impl Saved {
             confirm_until_ns: fault.confirm_until_ns,
             boot_id: boot_id()?,
             netns: fault.netns,
+            netns_cookie: socket.netns_cookie()?,
             netns_path: fault.namespace.path().map(Into::into),
             links: links_saved,
             accepts_ra,
@@ -177,6 +180,26 @@ impl Saved {
     pub fn target(&self) -> &SavedLink {
         // There is one by construction, in `take` as in `decode`.
         &self.links[0]
+    }
+
+    /// The link that is taken away, as it is now, if it is there.
+    pub fn target_now(&self, socket: &mut Socket) -> Result<Link, KernelError> {
+        let target = self.target();
+        let links = if socket.netns_cookie()? == self.netns_cookie {
+            Link::all(socket)?
+        } else {
+            Vec::new()
+        };
+        match links.iter().find(|link| link.index == target.index) {
+            Some(link) if target.is(link) => Ok(link.clone()),
+            Some(other) => Err(KernelError::OtherLink {
+                name: other.name.clone(),
+                saved: target.name.clone(),
+            }),
+            None => Err(KernelError::LinkGone {
+                name: target.name.clone(),
+            }),
+        }
     }
 
     /// How long ago it was saved.
@@ -209,6 +232,7 @@ impl Saved {
             "confirm_until_ns": self.confirm_until_ns,
             "boot_id": self.boot_id,
             "netns": self.netns,
+            "netns_cookie": self.netns_cookie,
             "netns_path": self.netns_path,
             "links": self.links.iter().map(SavedLink::to_json).collect::<Value>(),
             "accepts_ra": self.accepts_ra,
@@ -258,6 +282,7 @@ impl Saved {
             confirm_until_ns: number("confirm_until_ns"),
             boot_id: text("boot_id")?,
             netns: number("netns")?,
+            netns_cookie: number("netns_cookie")?,
             netns_path: text("netns_path").map(Into::into),
             links: links.filter(|links| !links.is_empty())?,
             accepts_ra: accepts_ra
@@ -322,22 +347,26 @@ impl Who {
 }
 
 impl SavedLink {
-    fn of(link: &Link) -> Self {
+    /// As it is now.
+    pub fn of(link: &Link) -> Self {
         Self {
             index: link.index,
             name: link.name.clone(),
             address: link.address.clone(),
             kind: link.kind.clone(),
             up: link.up,
-            carrier: link.carrier,
+            running: link.carrier && link.running,
         }
+    }
+
+    /// Whether this is the same link. The name does not count.
+    pub fn is(&self, link: &Link) -> bool {
+        link.index == self.index && link.address == self.address && link.kind == self.kind
     }
 
     /// The same link as it is now.
     pub fn now<'a>(&self, links: &'a [Link]) -> Option<&'a Link> {
-        links
-            .iter()
-            .find(|link| link.is(self.index, &self.address, &self.kind))
+        links.iter().find(|link| self.is(link))
     }
 
     fn to_json(&self) -> Value {
@@ -347,7 +376,7 @@ impl SavedLink {
             "address": self.address,
             "kind": self.kind,
             "up": self.up,
-            "carrier": self.carrier,
+            "running": self.running,
         })
     }
 
@@ -362,7 +391,7 @@ impl SavedLink {
                 .collect::<Option<_>>()?,
             kind: value["kind"].as_str()?.to_owned(),
             up: value["up"].as_bool()?,
-            carrier: value["carrier"].as_bool()?,
+            running: value["running"].as_bool()?,
         })
     }
 }

@@ -1,7 +1,7 @@
 //! An rtnetlink socket for messages that are kept as they are. It belongs to the network
 //! namespace of the thread that opens it, and is closed after each piece of work.
 
-use std::{io, time::Duration};
+use std::{io, os::fd::AsRawFd as _, time::Duration};
 
 use rtnetlink::{
     packet_core::{
@@ -42,6 +42,29 @@ impl Socket {
             })
         };
         open().map_err(KernelError::system::<io::Error>("open rtnetlink"))
+    }
+
+    /// The number of its network namespace, which no other gets until the next boot. An
+    /// inode's number is given to another namespace soon.
+    pub fn netns_cookie(&self) -> Result<u64, KernelError> {
+        let mut cookie = 0_u64;
+        let mut len = libc::socklen_t::try_from(size_of_val(&cookie)).unwrap_or(0);
+        // SAFETY: the kernel writes no more than `len` bytes, which `cookie` has.
+        let result = unsafe {
+            libc::getsockopt(
+                self.netlink.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_NETNS_COOKIE,
+                (&raw mut cookie).cast(),
+                &raw mut len,
+            )
+        };
+        match result {
+            0 => Ok(cookie),
+            _ => Err(KernelError::system("read the namespace's cookie")(
+                io::Error::last_os_error(),
+            )),
+        }
     }
 
     /// All objects of a type. `request` is the message that asks for them.

@@ -27,8 +27,7 @@ use signal_hook::{
 };
 
 use super::{
-    put_back::put_back,
-    restore::PATIENCE,
+    put_back::{LONGEST, put_back},
     saved::{Saved, Who},
     state::{self, Entry, State},
 };
@@ -155,7 +154,8 @@ pub fn run(request: &Request) -> Result<i32, Error> {
     // Whatever goes wrong in between, the links are put back.
     if !(armed && matches!(watch(&mut orders, &states), Ok(Watched::Dismissed))) {
         // What cannot be put back stays in its file, for `status` and `clear`.
-        let _ = put_back(&states, false);
+        // The controller is dead, or has had its time: nobody is waited for.
+        let _ = put_back(&states, false, Duration::ZERO);
     }
     Ok(0)
 }
@@ -187,7 +187,7 @@ fn watch(orders: &mut Orders, states: &[State]) -> Result<Watched, KernelError> 
             Some(DONE) => return Ok(Watched::Dismissed),
             Some(CONFIRMED) => deadline_ns = with_grace(until_ns),
             Some(ENDING) => {
-                deadline_ns = clock::boot_ns() + clock::nanos(PATIENCE * 2 + GRACE);
+                deadline_ns = clock::boot_ns() + clock::nanos(LONGEST + GRACE);
             }
             _ => return Ok(Watched::Alone),
         }

@@ -31,8 +31,8 @@ fn lifetimes_lose_the_time_gone_and_end() {
     let gone = Duration::from_millis(100_900);
     let left = |valid, preferred| again(&v6_address(0, valid, preferred), gone);
     let lifetimes_left = |valid, preferred| lifetimes(&left(valid, preferred).expect("left"));
-    assert_eq!(lifetimes_left(600, 300), [Some(200), Some(500)]);
-    assert_eq!(lifetimes_left(600, 50), [Some(0), Some(500)]);
+    assert_eq!(lifetimes_left(600, 300), [Some(199), Some(499)]);
+    assert_eq!(lifetimes_left(600, 50), [Some(0), Some(499)]);
     assert_eq!(lifetimes_left(u32::MAX, 0), [Some(0), Some(u32::MAX)]);
     assert_eq!(left(100, 50), None);
 }

@@ -86,7 +86,7 @@ fn with_include_ssh_it_goes_and_comes_back_with_the_session() {
         let mut session = server.session(&lab.far, "root", family.near());
         let before = shown(&lab);
         session.type_line(&format!(
-            "{} down --mode admin --iface eth0 --include-ssh --json --for 3s &",
+            "{} down --mode admin --iface eth0 --include-ssh --json --for 4s &",
             binary().display()
         ));
         until("the link is down", SOON, || is_down(&lab).then_some(()));

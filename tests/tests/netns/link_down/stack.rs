@@ -24,13 +24,13 @@ fn links_come_back_with_what_leads_through_several_whatever_their_order() {
         let [first, second] = order;
         // The one below is named last, by the line's end.
         let line = format!(
-            "down --mode admin --iface {first} --iface {second} --iface {} --for 2s",
+            "down --mode admin --iface {first} --iface {second} --iface {} --for 1h",
             dressed.lab.iface
         );
         let faultctl = Faultctl::start(&dressed.lab.near, &line);
         let all = ["upper", "other", &dressed.lab.iface];
         assert_eq!(all.map(|dev| is_up(&dressed, dev)), [false; 3]);
-        let ended = faultctl.ended();
+        let ended = faultctl.end();
         assert_eq!((ended.code, &*ended.stderr), (0, ""), "{ended:?}");
         assert_eq!(ended.stopped()["notes"], Value::Array(Vec::new()));
         dressed.assert_back();
