@@ -129,7 +129,7 @@ Examples:
   faultctl down --mode admin --iface eth0 --for 20s   really down, then put back as it was
 
 Both directions unless `--direction` says otherwise. Modes admin and carrier take the whole link,
-for the time that `--for` says")]
+for the time that `--for` says; not one that carries your SSH connection, unless `--include-ssh`")]
 pub struct DownArgs {
     /// How: blackhole loses every frame, admin sets the link down, carrier unplugs it
     #[arg(long, value_enum, default_value_t, hide_possible_values = true)]

@@ -8,7 +8,7 @@ use std::{
 };
 
 use fault_tests::{
-    Family, Faultctl, Lab,
+    Family, Faultctl, Lab, Namespace,
     echo::ping,
     faultctl::{run, words},
     wait::{SOON, until},
@@ -26,6 +26,7 @@ mod private;
 mod router;
 mod ssh;
 mod stack;
+mod virtio;
 mod world;
 
 /// What a loaded machine and the check for duplicate addresses may take.
@@ -143,8 +144,12 @@ fn dress(lab: &Lab) {
 
 /// Waits for the check for duplicate addresses.
 fn settled(lab: &Lab) {
+    settled_in(&lab.near);
+}
+
+fn settled_in(namespace: &Namespace) {
     until("addresses are ready", SOON, || {
-        lab.near
+        namespace
             .ip("addr show tentative")
             .trim()
             .is_empty()
