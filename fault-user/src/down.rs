@@ -114,6 +114,7 @@ pub fn run(request: &Request) -> Result<i32, Error> {
             started: held.started(request),
             notes: Vec::new(),
             names: Names::new(),
+            verbose: None,
             json: request.json,
             command: &request.command,
         };

@@ -50,6 +50,8 @@ pub struct Request {
     pub hook: Hook,
     /// How to attach on tc.
     pub attach: AttachMode,
+    /// Whether to tell of packets one by one.
+    pub verbose: bool,
     /// The child command and its arguments; empty for none.
     pub command: Vec<OsString>,
 }
@@ -122,7 +124,11 @@ pub fn run(request: &Request) -> Result<i32, Error> {
         privilege::require(&[privilege::TO_LOOK_AROUND])?;
     }
     let namespace = Namespace::of(&request.place)?;
-    let object = Object::embedded()?;
+    let object = if request.verbose {
+        Object::verbose()?
+    } else {
+        Object::embedded()?
+    };
     // Before any work in another namespace: what runtimes share is a socket pair that
     // would hold the namespace it is made in.
     let runtime = runtime()?;
@@ -135,7 +141,7 @@ pub fn run(request: &Request) -> Result<i32, Error> {
     };
     let caught = Caught::new()?;
     let command = command_line();
-    let faults = Faults::begin(
+    let mut faults = Faults::begin(
         &Plan {
             spec: &request.spec,
             seed,
@@ -152,7 +158,7 @@ pub fn run(request: &Request) -> Result<i32, Error> {
         object,
     )?;
     runtime.block_on(async {
-        let begun = kept::begun(request, &faults, seed);
+        let begun = kept::begun(request, &mut faults, seed)?;
         Session::start(begun, caught, || {
             Ok(Box::new(Kept::new(faults, request, &namespace)?))
         })?

@@ -37,6 +37,7 @@ mod signals;
 pub mod snapshot;
 pub mod spec;
 pub mod status;
+pub mod verbose;
 pub mod xdp;
 
 pub use error::Error;

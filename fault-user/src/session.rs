@@ -23,6 +23,7 @@ use crate::{
     report::{Event, Reporter, Started, Stopped},
     signals::{self, Caught, Ended},
     snapshot::Snapshot,
+    verbose::{Packet, Verbose},
 };
 
 mod child;
@@ -65,6 +66,8 @@ pub struct Begun<'a> {
     pub notes: Vec<String>,
     /// Host names whose addresses the fault follows.
     pub names: Names,
+    /// Packets to tell of.
+    pub verbose: Option<Verbose>,
     /// JSON lines on stdout.
     pub json: bool,
     /// The child command and its arguments; empty for none.
@@ -77,6 +80,7 @@ pub struct Session {
     child: Option<Child>,
     confirmation: Option<Confirmation>,
     news: Option<UnboundedReceiver<News>>,
+    verbose: Option<Verbose>,
     signals: UnboundedReceiver<Ended>,
     reporter: Reporter,
 }
@@ -137,6 +141,7 @@ impl Session {
             child,
             confirmation,
             news,
+            verbose: begun.verbose,
             signals: caught.deliver()?,
             reporter,
         })
@@ -152,6 +157,7 @@ impl Session {
         if let Some(served) = served {
             served.abort();
         }
+        self.verbose = None;
         let (summary, wrong) = lock(&self.live).end(end.reason());
         // What went wrong, and that nobody reads any more, is said when the child is
         // done, too.
@@ -207,6 +213,11 @@ impl Session {
                 news = heard(&mut self.news) => {
                     if let Some(end) = self.readdress(&news) {
                         return Ok(end);
+                    }
+                }
+                packet = told(&mut self.verbose) => {
+                    if self.reporter.event(&Event::Packet(packet)).is_err() {
+                        return Ok(End::OutputClosed);
                     }
                 }
                 _ = look.tick() => {
@@ -301,6 +312,15 @@ async fn heard(news: &mut Option<UnboundedReceiver<News>>) -> News {
         && let Some(news) = receiver.recv().await
     {
         return news;
+    }
+    std::future::pending().await
+}
+
+async fn told(verbose: &mut Option<Verbose>) -> Packet {
+    if let Some(verbose) = verbose
+        && let Some(packet) = verbose.next().await
+    {
+        return packet;
     }
     std::future::pending().await
 }

@@ -169,6 +169,7 @@ fn inject(kind: FaultKind, selectors: Selectors, life: Life) -> Result<Command, 
             Attach::Tcx => AttachMode::Tcx,
             Attach::Clsact => AttachMode::Clsact,
         },
+        verbose: life.verbose,
         command: life.command,
     })))
 }
@@ -203,6 +204,7 @@ fn down(mode: LinkMode, selectors: Selectors, life: Life) -> Result<Command, Err
         ("--direction", direction.is_some()),
         ("--hook", hook != Hook::Auto),
         ("--seed", seed.is_some()),
+        ("--verbose", life.verbose),
     ] {
         if given {
             return Err(Error::Usage {
@@ -311,6 +313,7 @@ mod tests {
                 json: false,
                 hook: inject::Hook::Tc,
                 attach: AttachMode::Auto,
+                verbose: false,
                 command: Vec::new(),
             }
         );

@@ -124,9 +124,14 @@ impl InForce for Kept {
     }
 }
 
-/// What a session starts with.
-pub fn begun<'a>(request: &'a Request, faults: &Faults, seed: u64) -> Begun<'a> {
-    Begun {
+/// What a session starts with. Inside a runtime.
+pub fn begun<'a>(
+    request: &'a Request,
+    faults: &mut Faults,
+    seed: u64,
+) -> Result<Begun<'a>, KernelError> {
+    Ok(Begun {
+        verbose: request.verbose.then(|| faults.listen()).transpose()?,
         started: started(request, faults, seed),
         notes: faults
             .active
@@ -140,7 +145,7 @@ pub fn begun<'a>(request: &'a Request, faults: &Faults, seed: u64) -> Begun<'a> 
         names: request.far_ends.names(),
         json: request.json,
         command: &request.command,
-    }
+    })
 }
 
 fn started(request: &Request, faults: &Faults, seed: u64) -> Started {

@@ -4,6 +4,7 @@
 
 mod composition;
 mod confirm;
+mod doctor;
 mod down;
 mod features;
 mod flows;
@@ -21,5 +22,6 @@ mod place;
 mod privileges;
 mod selectors;
 mod ssh;
+mod verbose;
 mod virtio;
 mod xdp;

@@ -24,6 +24,8 @@ use nix::{
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 
+use crate::doctor::{about, assert_found};
+
 const PORT: u16 = 50_000;
 /// From each CPU.
 const COUNT: u64 = 2_048;
@@ -108,6 +110,8 @@ impl Card {
 #[test]
 fn counters_are_exact_on_a_card_with_several_queues() {
     let Cards { near, far, _turn } = Cards::take();
+    let queues = "driver `virtio_net`, 2 receive and 2 transmit queues";
+    assert_found(&about(&near.namespace, &near.dev), "ok", &[queues]);
     for way in ways() {
         for family in [0, 1] {
             for (direction, from, to) in [("egress", &near, &far), ("ingress", &far, &near)] {
