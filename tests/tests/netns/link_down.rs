@@ -52,6 +52,18 @@ impl Dressed {
         faultctl
     }
 
+    /// The macvlan on the link, a veth pair beside it, and the link: what `clear` is told
+    /// must be nobody else's.
+    fn names(&self) -> [String; 4] {
+        let dev = &self.lab.iface;
+        [
+            format!("u{dev}"),
+            format!("o{dev}"),
+            format!("o{dev}1"),
+            dev.clone(),
+        ]
+    }
+
     /// Everything is as it was, and packets pass.
     #[track_caller]
     fn assert_back(&self) {
@@ -75,7 +87,7 @@ fn dress(lab: &Lab) {
     for (key, value) in [("accept_dad", "1"), ("addr_gen_mode", "0")] {
         lab.near.set(&format!("ipv6/conf/{dev}/{key}"), value);
     }
-    lab.near.ip(&format!(
+    let lines = format!(
         "link add other type veth peer name other1
          link set other1 up
          link set other up
@@ -127,7 +139,9 @@ fn dress(lab: &Lab) {
          maddr add 33:33:00:00:00:77 dev {dev}
          maddr add 01:00:5e:00:00:77 dev {dev}
         "
-    ));
+    );
+    let lines = lines.replace("upper", &format!("u{dev}"));
+    lab.near.ip(&lines.replace("other", &format!("o{dev}")));
     // A batch of ip(8) knows IPv6 only where an address says so.
     lab.near
         .ip_json(&format!("-6 rule add iif {dev} table 100 priority 500"));

@@ -94,7 +94,7 @@ fn carrier_goes_and_comes_back_with_what_it_took_away() {
     assert_eq!(faultctl.started["rules"][0]["asked"], "carrier");
     let link = super::link(&wire.lab);
     assert!(
-        link.contains("NO-CARRIER") && link.contains("\"UP\""),
+        !link.contains("LOWER_UP") && link.contains("\"UP\""),
         "{link}"
     );
     until("the kernel lets go of the link", SOON, || {

@@ -20,15 +20,14 @@ fn is_up(dressed: &Dressed, dev: &str) -> bool {
 #[test]
 fn links_come_back_with_what_leads_through_several_whatever_their_order() {
     let dressed = Dressed::new("sk");
-    for order in [["upper", "other"], ["other", "upper"]] {
+    let [upper, other, _, dev] = dressed.names();
+    for order in [[&upper, &other], [&other, &upper]] {
         let [first, second] = order;
         // The one below is named last, by the line's end.
-        let line = format!(
-            "down --mode admin --iface {first} --iface {second} --iface {} --for 1h",
-            dressed.lab.iface
-        );
+        let line =
+            format!("down --mode admin --iface {first} --iface {second} --iface {dev} --for 1h");
         let faultctl = Faultctl::start(&dressed.lab.near, &line);
-        let all = ["upper", "other", &dressed.lab.iface];
+        let all = [&upper, &other, &dev];
         assert_eq!(all.map(|dev| is_up(&dressed, dev)), [false; 3]);
         let ended = faultctl.end();
         assert_eq!((ended.code, &*ended.stderr), (0, ""), "{ended:?}");
@@ -41,18 +40,16 @@ fn links_come_back_with_what_leads_through_several_whatever_their_order() {
 fn clear_puts_them_back_too() {
     let dressed = Dressed::new("sl");
     let lab = &dressed.lab;
-    let line = format!(
-        "down --mode admin --iface upper --iface other --iface {} --for 1h",
-        lab.iface
-    );
+    let [upper, other, _, dev] = dressed.names();
+    let links = format!("--iface {upper} --iface {other} --iface {dev}");
+    let line = format!("down --mode admin {links} --for 1h");
     let faultctl = Faultctl::start(&lab.near, &line);
     let watchdog = watchdog(lab, &faultctl);
     send(watchdog, Signal::SIGSTOP);
     faultctl.signal(Signal::SIGKILL);
     send(watchdog, Signal::SIGKILL);
     faultctl.ended();
-    let names = ["upper", "other", &lab.iface].map(|dev| format!(" --iface {dev}"));
-    let output = run(&lab.near, &words(&format!("clear{}", names.concat())));
+    let output = run(&lab.near, &words(&format!("clear {links}")));
     assert!(output.status.success(), "{output:?}");
     dressed.assert_back();
 }
@@ -76,7 +73,7 @@ fn process_without_an_interface_means_all_but_loopback_and_may_end() {
     let rules = faultctl.started["rules"].as_array().expect("rules");
     let mut taken: Vec<_> = rules.iter().filter_map(|it| it["iface"].as_str()).collect();
     taken.sort_unstable();
-    let mut all = vec![&*dressed.lab.iface, "other", "other1", "upper"];
+    let mut all = dressed.names();
     all.sort_unstable();
     assert_eq!(taken, all);
     assert!(all.iter().all(|dev| !is_up(&dressed, dev)) && is_up(&dressed, "lo"));
