@@ -13,6 +13,7 @@ mod interface;
 mod killed;
 mod lab;
 mod life;
+mod link_down;
 mod loss;
 mod mark;
 mod metrics;
