@@ -3,8 +3,8 @@
 use bytemuck::{Pod, Zeroable};
 
 use crate::{
-    decide::{Decision, Turn, decide, matches},
-    layout::{Config, Connection, Direction, Key, RULES_PER_TARGET, Rule, Target},
+    decide::{Decision, Turn, decide, decide_in_bursts, matches, next},
+    layout::{Config, Connection, Direction, Key, RULES_PER_TARGET, Rule, State, Target},
     packet::{Flow, LinkLayer, Packet, Reason, parse, protocol},
 };
 
@@ -29,11 +29,11 @@ pub trait Tables {
     fn detached<'a>(&'a self, passage: &'a mut Passage) -> Option<&'a mut Passage>;
     /// Whether the rule's deadline is still to come.
     fn in_force(&self, rule: u32) -> bool;
-    /// Takes the next number of the slot's sequence, and says whether the slot's
-    /// previous packet was lost.
-    fn turn(&self, slot: u32) -> (u64, bool);
-    /// Keeps whether the slot's packet was lost, for the next.
-    fn set_lost(&self, slot: u32, lost: bool);
+    /// Adds a packet to a slot's sequence and says where the slot stood before.
+    fn advance(&self, slot: u32) -> State;
+    /// Adds a packet and moves on to what `next` says, in one step among those of all
+    /// CPUs. Says where the slot stood before, and where it stands now.
+    fn step(&self, slot: u32, next: impl Fn(State) -> State) -> (State, State);
     /// Counts what a rule did.
     fn count(&self, slot: u32, size: Size, decision: Decision);
     /// Hears of a packet that a rule decided about.
@@ -165,18 +165,7 @@ pub fn run<T: Tables, P: Packet>(
             continue;
         }
         let slot = direction.slot(id);
-        let (sequence, lost) = tables.turn(slot);
-        let decision = decide(
-            rule,
-            Turn {
-                sequence,
-                lost,
-                direction,
-            },
-        );
-        if rule.correlation != 0 {
-            tables.set_lost(slot, decision == Decision::Drop);
-        }
+        let decision = take_turn(tables, rule, slot, direction);
         tables.count(slot, passage.size, decision);
         tables.tell(&Told {
             rule: id,
@@ -193,6 +182,19 @@ pub fn run<T: Tables, P: Packet>(
         }
     }
     passage.verdict()
+}
+
+/// Takes the next number of the slot's sequence and decides.
+#[inline(always)]
+fn take_turn<T: Tables>(tables: &T, rule: &Rule, slot: u32, direction: Direction) -> Decision {
+    if rule.in_bursts() {
+        let next = |state| next(rule, Turn { state, direction });
+        let (state, now) = tables.step(slot, next);
+        decide_in_bursts(rule, Turn { state, direction }, now.chain())
+    } else {
+        let state = tables.advance(slot);
+        decide(rule, Turn { state, direction })
+    }
 }
 
 #[inline(always)]
