@@ -36,8 +36,8 @@ pub trait Tables {
     fn step(&self, slot: u32, next: impl Fn(State) -> State) -> (State, State);
     /// Counts what a rule did.
     fn count(&self, slot: u32, size: Size, decision: Decision);
-    /// Hears of a packet that a rule decided about.
-    fn tell(&self, told: &Told<'_>);
+    /// Hears of a packet, and of the last rule that decided about it.
+    fn tell(&self, told: Told, passage: &Passage);
     /// Counts a frame that could not be read in full.
     fn count_reason(&self, reason: Reason);
 }
@@ -52,19 +52,15 @@ pub struct Size {
     pub bytes: u32,
 }
 
-/// A packet that a rule decided about.
+/// What a rule decided about a packet.
 #[derive(Clone, Copy, Debug)]
-pub struct Told<'a> {
+pub struct Told {
     /// The rule.
     pub rule: u32,
     /// What it decided.
     pub decision: Decision,
     /// Which way the packet goes.
     pub direction: Direction,
-    /// What it is.
-    pub flow: &'a Flow,
-    /// How large it is.
-    pub size: Size,
     /// How many the rule decided about before.
     pub sequence: u64,
 }
@@ -74,9 +70,9 @@ pub struct Told<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Passage {
     /// What it is.
-    flow: Flow,
+    pub flow: Flow,
     /// How large it is.
-    size: Size,
+    pub size: Size,
     /// [`Verdict::mark`] so far.
     mark: u32,
     /// [`Verdict::mark_mask`] so far.
@@ -153,6 +149,7 @@ pub fn run<T: Tables, P: Packet>(
     if config.tables & Config::SPARED != 0 && passage.flow.is_spared(tables, config) {
         return Verdict::PASS;
     }
+    let mut last = None;
     for i in 0..RULES_PER_TARGET {
         if i >= target.len as usize {
             break;
@@ -167,19 +164,24 @@ pub fn run<T: Tables, P: Packet>(
         let slot = direction.slot(id);
         let (turn, decision) = take_turn(tables, rule, slot, direction);
         tables.count(slot, passage.size, decision);
-        tables.tell(&Told {
+        let told = Told {
             rule: id,
             decision,
             direction,
-            flow: &passage.flow,
-            size: passage.size,
             sequence: turn.state.sequence(),
-        });
+        };
         match decision {
             Decision::Pass => {}
-            Decision::Drop => return Verdict::DROP,
+            Decision::Drop => {
+                tables.tell(told, passage);
+                return Verdict::DROP;
+            }
             Decision::Mark => passage.mark(rule),
         }
+        last = Some(told);
+    }
+    if let Some(told) = last {
+        tables.tell(told, passage);
     }
     passage.verdict()
 }

@@ -204,8 +204,8 @@ impl<T: Teller> Tables for Maps<T> {
     }
 
     #[inline(always)]
-    fn tell(&self, told: &Told<'_>) {
-        T::tell(told);
+    fn tell(&self, told: Told, passage: &Passage) {
+        T::tell(told, passage);
     }
 
     #[inline(always)]

@@ -173,9 +173,8 @@ impl Faults {
     /// What has been done so far.
     pub fn snapshot(&self, lapsed: Duration) -> Result<Snapshot, KernelError> {
         let mut snapshot = Snapshot {
-            counts: Vec::new(),
-            unparsed: Vec::new(),
             lapsed,
+            ..Snapshot::default()
         };
         for active in &self.active {
             active.count(&mut snapshot)?;
@@ -213,7 +212,7 @@ fn begin(plan: &Plan<'_>, object: Object<'_>, netns_inode: u64) -> Result<Faults
         for connection in plan.spared {
             loaded.spare(&connection.key())?;
         }
-        if control_path::carried_by(&interface, plan.spared)? {
+        if control_path::carried_by(interface.index, plan.spared)? {
             loaded.spare_neighbours();
         }
         // Without force until it is attached.
@@ -332,7 +331,7 @@ impl Active {
 }
 
 /// The user behind it: who called sudo, if it was sudo.
-fn caller() -> u32 {
+pub fn caller() -> u32 {
     std::env::var("SUDO_UID")
         .ok()
         .and_then(|uid| uid.parse().ok())

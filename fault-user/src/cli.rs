@@ -1,7 +1,7 @@
 //! The command line: types and texts only. [`parse`] turns arguments into
 //! requests.
 
-use std::{ffi::OsString, net::SocketAddr, num::NonZeroU64, time::Duration};
+use std::{ffi::OsString, net::SocketAddr, num::NonZeroU64, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::NonEmptyStringValueParser};
 use fault_common::layout::PortRange;
@@ -60,6 +60,9 @@ pub enum Verb {
     Selftest(SelftestArgs),
     /// Say what this kernel, these privileges and these interfaces allow
     Doctor(DoctorArgs),
+    /// Started by `down` for itself
+    #[command(hide = true)]
+    Watchdog(WatchdogArgs),
 }
 
 /// `faultctl loss`
@@ -156,10 +159,12 @@ pub struct PartitionArgs {
 Examples:
   faultctl down --iface eth0 --for 20s                nothing in, nothing out, ARP and ND included
   faultctl down --iface eth0 --except 10.0.0.1 --for 20s
+  faultctl down --mode admin --iface eth0 --for 20s   really down, then put back as it was
 
-Both directions unless `--direction` says otherwise")]
+Both directions unless `--direction` says otherwise. Modes admin and carrier take the whole link,
+for the time that `--for` says; not one that carries your SSH connection, unless `--include-ssh`")]
 pub struct DownArgs {
-    /// How: blackhole keeps routes, addresses and neighbours
+    /// How: blackhole loses every frame, admin sets the link down, carrier unplugs it
     #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
     pub mode: DownMode,
     /// Which packets.
@@ -176,6 +181,10 @@ pub enum DownMode {
     /// Every frame is lost; routes, addresses and neighbours stay.
     #[default]
     Blackhole,
+    /// The link is set down, and put back as it was.
+    Admin,
+    /// The link loses its carrier, where the driver can do that.
+    Carrier,
 }
 
 /// `faultctl mark`
@@ -408,6 +417,14 @@ pub struct SelftestArgs {
     /// Print JSON lines
     #[arg(long)]
     pub json: bool,
+}
+
+/// `faultctl watchdog`
+#[derive(Debug, Args)]
+pub struct WatchdogArgs {
+    /// The files of the links to watch over.
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
 }
 
 /// `faultctl doctor`

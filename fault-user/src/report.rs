@@ -44,8 +44,8 @@ pub struct Started {
     pub rules: Vec<StartedRule>,
     /// The process that keeps it.
     pub pid: u32,
-    /// Start of its random draws.
-    pub seed: u64,
+    /// Start of its random draws, if it draws.
+    pub seed: Option<u64>,
     /// When it ends, if by time.
     pub until: Option<SystemTime>,
     /// When it ends unless somebody confirms it.
@@ -69,7 +69,7 @@ pub struct StartedRule {
     pub directions: Vec<&'static str>,
     /// What was asked.
     pub asked: String,
-    /// `tcx` or `clsact`.
+    /// `tcx` or `clsact`; `link` for a fault without a program.
     pub hook: String,
 }
 
@@ -82,6 +82,8 @@ pub struct Stopped {
     pub ran: Duration,
     /// All that it did.
     pub snapshot: Snapshot,
+    /// What is worth knowing about what comes after it.
+    pub notes: Vec<String>,
 }
 
 /// Prints events.

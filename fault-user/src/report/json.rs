@@ -19,7 +19,11 @@ pub(super) fn event(event: &Event, now: SystemTime) -> Value {
         Event::Started(started) => ("started", self::started(started)),
         Event::Stats(snapshot) => (
             "stats",
-            json!({"rules": rules(snapshot), "lapsed": snapshot.lapsed.as_secs_f64()}),
+            json!({
+                "rules": rules(snapshot),
+                "links": links(snapshot),
+                "lapsed": snapshot.lapsed.as_secs_f64(),
+            }),
         ),
         Event::Note(message) => ("note", json!({"message": message})),
         Event::Packet(packet) => ("packet", self::packet(packet)),
@@ -29,7 +33,9 @@ pub(super) fn event(event: &Event, now: SystemTime) -> Value {
                 "reason": stopped.reason,
                 "seconds": stopped.ran.as_secs_f64(),
                 "rules": rules(&stopped.snapshot),
+                "links": links(&stopped.snapshot),
                 "lapsed": stopped.snapshot.lapsed.as_secs_f64(),
+                "notes": stopped.notes,
             }),
         ),
         Event::Check(check) => (
@@ -95,6 +101,12 @@ pub(super) fn fault(fault: &FaultStatus, now: SystemTime) -> Value {
             "until": fault.until.map(time),
             "in_force": fault.in_force,
             "rules": fault.counts.iter().map(rule).collect::<Value>(),
+            "link": fault.link.as_ref().map(|link| json!({
+                "mode": link.mode.name(),
+                "watchdog": link.watchdog,
+                "watched": link.watched,
+                "missing": link.missing,
+            })),
         }),
         now,
     )
@@ -117,6 +129,8 @@ pub(super) fn cleared(cleared: &Cleared, now: SystemTime) -> Value {
             "filters": cleared.filters,
             "unreachable": cleared.unreachable,
             "other_version": cleared.other_version,
+            "notes": cleared.notes,
+            "failed": cleared.failed,
         }),
         now,
     )
@@ -165,6 +179,14 @@ fn started(started: &Started) -> Value {
 
 fn rules(snapshot: &Snapshot) -> Value {
     snapshot.counts.iter().map(rule).collect()
+}
+
+fn links(snapshot: &Snapshot) -> Value {
+    snapshot
+        .links
+        .iter()
+        .map(|link| json!({"iface": link.iface, "mode": link.mode.name()}))
+        .collect()
 }
 
 fn rule(count: &RuleCount) -> Value {

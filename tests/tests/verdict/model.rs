@@ -166,7 +166,7 @@ impl Tables for Model {
         });
     }
 
-    fn tell(&self, _told: &Told<'_>) {}
+    fn tell(&self, _told: Told, _passage: &Passage) {}
 
     fn count_reason(&self, reason: Reason) {
         self.reasons.borrow_mut()[reason as usize] += 1;
