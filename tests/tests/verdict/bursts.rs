@@ -62,14 +62,12 @@ fn outcomes(rule: &Rule, direction: Direction, packets: u64) -> Vec<(bool, State
     (0..packets).map(step).collect()
 }
 
-fn programs(set: &RuleSet) -> Programs {
+fn load() -> Programs {
     let capacity = Capacity {
         hosts: 1,
         prefixes: 1,
     };
-    let mut programs = Programs::load(LinkLayer::Ethernet, capacity).expect("the programs load");
-    programs.replace(set).expect("the rule fits");
-    programs
+    Programs::load(LinkLayer::Ethernet, capacity).expect("the programs load")
 }
 
 fn info(programs: &Programs, program: Program) -> ProgramInfo {
@@ -132,12 +130,14 @@ fn burst_state_is_one_for_all_cpus() {
     // Each thread runs so many packets back to back inside the kernel.
     const RUNS: u64 = 100_000;
     let runs = cases(RUNS);
+    let mut programs = load();
     for (seed, loss) in (1..).zip(models()) {
         let set = rules(loss, seed);
         let rule = &set.rules[0].rule;
         let host = outcomes(rule, Direction::Egress, 4 * runs);
         for (threads, pinned) in WAYS {
-            let programs = programs(&set);
+            // Each time the chain begins anew.
+            programs.replace(&set).expect("the rule fits");
             let id = programs.loaded.first_rule();
             let repeat = u32::try_from(runs).expect("fits");
             at_once(&programs, threads, pinned, |program| {
@@ -163,12 +163,14 @@ fn burst_state_is_one_for_all_cpus() {
 fn burst_outcome_of_a_number_is_the_same_on_every_cpu() {
     const RUNS: u64 = 4_000;
     let runs = cases(RUNS);
+    let mut programs = load();
     for (seed, loss) in (1..).zip(models()) {
         let set = rules(loss, seed);
         let rule = &set.rules[0].rule;
         let host = outcomes(rule, Direction::Egress, 4 * runs);
         for (threads, pinned) in WAYS {
-            let programs = programs(&set);
+            // Each time the chain begins anew.
+            programs.replace(&set).expect("the rule fits");
             let slot = Direction::Egress.slot(programs.loaded.first_rule());
             let states = states(&programs);
             let number = || states.get(&slot, 0).expect("a state").sequence();
@@ -195,10 +197,11 @@ fn burst_outcome_of_a_number_is_the_same_on_every_cpu() {
 
 #[test]
 fn burst_state_is_one_for_each_direction_and_shared_by_xdp_and_tc() {
+    let mut programs = load();
     for (seed, loss) in (1..).zip(models()) {
         let mut set = rules(loss, seed);
         set.rules[0].rule.directions = Direction::Egress.bit() | Direction::Ingress.bit();
-        let programs = programs(&set);
+        programs.replace(&set).expect("the rule fits");
         let rule = &set.rules[0].rule;
         let hosts = Direction::ALL.map(|direction| outcomes(rule, direction, 2000));
         assert_ne!(
