@@ -12,7 +12,7 @@ use crate::{
     error::{KernelError, chain},
     interface::{self, Interface},
     inventory,
-    maps::{Capacity, Loaded},
+    maps::Loaded,
     namespace::Namespace,
     object::Object,
     privilege,
@@ -185,12 +185,8 @@ fn capabilities() -> Result<Vec<Finding>, Error> {
 
 /// The verifier's word on our programs.
 fn load() -> Finding {
-    let capacity = Capacity {
-        hosts: 1,
-        prefixes: 1,
-    };
     let loaded = Object::embedded()
-        .and_then(|object| Loaded::new(object, LinkLayer::Ethernet, capacity))
+        .and_then(|object| Loaded::new(object, LinkLayer::Ethernet, 1))
         .and_then(|mut loaded| {
             attach::load(&mut loaded, &Direction::ALL)?;
             Ok(loaded)

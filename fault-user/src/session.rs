@@ -387,7 +387,7 @@ fn started(request: &Request, faults: &Faults, seed: u64) -> Event {
             .active
             .iter()
             .flat_map(|active| {
-                active.rules.rules.iter().map(|named| StartedRule {
+                active.rules.iter().map(|named| StartedRule {
                     rule: named.name.clone(),
                     fault: kind.name(),
                     iface: active.interface.name.clone(),

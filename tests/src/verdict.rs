@@ -1,13 +1,13 @@
 //! A loaded program without a network: `BPF_PROG_TEST_RUN`.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
 use fault_common::{layout::Direction, packet::LinkLayer};
 use fault_user::{
     attach,
-    maps::{Capacity, Loaded},
+    maps::{FarEnds, Loaded},
     object::Object,
     spec::RuleSet,
 };
@@ -43,15 +43,22 @@ pub fn runs(frame: &[u8]) -> bool {
 
 impl Programs {
     /// Loads them, with room for so many far ends and no rules.
-    pub fn load(link: LinkLayer, capacity: Capacity) -> Result<Self> {
-        let mut loaded = Loaded::new(Object::embedded()?, link, capacity)?;
+    pub fn load(link: LinkLayer, far_ends: usize) -> Result<Self> {
+        let mut loaded = Loaded::new(Object::embedded()?, link, far_ends)?;
         attach::load(&mut loaded, &Direction::ALL)?;
         Ok(Self { loaded })
     }
 
     /// Puts a rule set in force, for long enough.
     pub fn replace(&mut self, set: &RuleSet) -> Result<()> {
-        Ok(self.loaded.replace(set, u64::MAX)?)
+        let (set, far_ends) = split(set);
+        Ok(self.loaded.replace(&set, far_ends, u64::MAX)?)
+    }
+
+    /// Puts the far ends of a rule set in force for the rules that are there.
+    pub fn readdress(&mut self, set: &RuleSet) -> Result<()> {
+        let (set, far_ends) = split(set);
+        Ok(self.loaded.readdress(&set, far_ends)?)
     }
 
     /// The program for a direction.
@@ -74,6 +81,12 @@ impl Programs {
     ) -> Result<Outcome> {
         run(self.program(direction)?, direction, frame, mark, segments)
     }
+}
+
+fn split(set: &RuleSet) -> (RuleSet, Arc<FarEnds>) {
+    let mut set = set.clone();
+    let far_ends = Arc::new(FarEnds::take(&mut set));
+    (set, far_ends)
 }
 
 /// Runs a frame that carries `segments` packets through a program.

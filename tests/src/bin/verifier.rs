@@ -6,11 +6,7 @@ use std::{collections::BTreeMap, time::Instant};
 use anyhow::{Context as _, Result};
 use aya::programs::SchedClassifier;
 use fault_common::{layout::Direction, packet::LinkLayer};
-use fault_user::{
-    attach,
-    maps::{Capacity, Loaded},
-    object::Object,
-};
+use fault_user::{attach, maps::Loaded, object::Object};
 use serde::Serialize;
 
 #[derive(Serialize)]
@@ -30,14 +26,10 @@ fn main() -> Result<()> {
 }
 
 fn measure() -> Result<BTreeMap<String, Cost>> {
-    let capacity = Capacity {
-        hosts: 1,
-        prefixes: 1,
-    };
     let mut costs = BTreeMap::new();
     for (link, name) in [(LinkLayer::Ethernet, "ethernet"), (LinkLayer::None, "ip")] {
         for direction in Direction::ALL {
-            let mut loaded = Loaded::new(Object::embedded()?, link, capacity)?;
+            let mut loaded = Loaded::new(Object::embedded()?, link, 1)?;
             let start = Instant::now();
             attach::load(&mut loaded, &[direction])?;
             let span = start.elapsed();

@@ -15,7 +15,6 @@ use fault_tests::{
     kernel::cases,
     verdict::{Programs, runs},
 };
-use fault_user::maps::Capacity;
 
 use crate::{
     generate::{Dice, checksum, connections, frame, rule_set},
@@ -29,14 +28,7 @@ const FRAMES: u64 = 200;
 #[test]
 fn kernel_and_host_agree_on_generated_cases() {
     for link in [LinkLayer::Ethernet, LinkLayer::None] {
-        let mut programs = Programs::load(
-            link,
-            Capacity {
-                hosts: 32,
-                prefixes: 32,
-            },
-        )
-        .expect("the programs load");
+        let mut programs = Programs::load(link, 256).expect("the programs load");
         let connections = connections(&mut Dice::new(0x55));
         let mut lost = 0;
         let sets = cases(CASES) / FRAMES / 2;

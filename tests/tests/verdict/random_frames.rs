@@ -5,10 +5,7 @@ use fault_tests::{
     kernel::cases,
     verdict::{Programs, runs},
 };
-use fault_user::{
-    maps::Capacity,
-    spec::{FaultKind, FaultSpec, Selectors, compile},
-};
+use fault_user::spec::{FaultKind, FaultSpec, Selectors, compile};
 
 use crate::generate::Dice;
 
@@ -37,14 +34,7 @@ fn random_frames_pass_what_no_rule_names() {
     assert_eq!((set.hosts.len(), named.len()), (1, 1));
     let mut dice = Dice::new(0x5eed);
     let mut links = [LinkLayer::Ethernet, LinkLayer::None].map(|link| {
-        let mut programs = Programs::load(
-            link,
-            Capacity {
-                hosts: 1,
-                prefixes: 1,
-            },
-        )
-        .expect("the programs load");
+        let mut programs = Programs::load(link, 64).expect("the programs load");
         programs.replace(&set).expect("the rules fit");
         programs
     });

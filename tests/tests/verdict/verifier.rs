@@ -3,7 +3,6 @@
 use aya::programs::SchedClassifier;
 use fault_common::{layout::Direction, packet::LinkLayer};
 use fault_tests::verdict::Programs;
-use fault_user::maps::Capacity;
 
 /// Half of what a kernel accepts (`BPF_COMPLEXITY_LIMIT_INSNS`, a million since Linux
 /// 5.2), because each kernel prunes in its own way. `cargo xtask verifier` compares with
@@ -12,12 +11,8 @@ const LIMIT: u32 = 500_000;
 
 #[test]
 fn programs_stay_far_from_the_limit_of_the_verifier() {
-    let capacity = Capacity {
-        hosts: 1,
-        prefixes: 1,
-    };
     for link in [LinkLayer::Ethernet, LinkLayer::None] {
-        let mut programs = Programs::load(link, capacity).expect("the programs load");
+        let mut programs = Programs::load(link, 1).expect("the programs load");
         for direction in Direction::ALL {
             let program: &SchedClassifier = programs.program(direction).expect("the program");
             let info = program.info().expect("its info");

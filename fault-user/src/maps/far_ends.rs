@@ -1,0 +1,264 @@
+//! Far ends as the kernel's table holds them: hosts, prefixes, and the signs that lead the
+//! search to prefixes (`fault_common::search`).
+
+use fault_common::{
+    address::Address,
+    layout::{Key, SETS, STEPS_PER_SET, Step},
+};
+
+use crate::spec::RuleSet;
+
+/// The far ends of a rule set, ready to be written. Targets are those of the rule set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FarEnds {
+    hosts: Vec<(Address, u32)>,
+    prefixes: Vec<Prefix>,
+    steps: Vec<Step>,
+}
+
+/// A prefix, or the sign that there are longer ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Prefix {
+    address: Address,
+    length: u32,
+    /// Its own target; for a sign, that of the longest prefix that holds it, if any does.
+    target: Option<u32>,
+}
+
+impl FarEnds {
+    /// Takes them out of a rule set.
+    pub fn take(set: &mut RuleSet) -> Self {
+        let mut lengths: Vec<_> = set.prefixes.iter().map(|(_, length, _)| *length).collect();
+        lengths.sort_unstable();
+        lengths.dedup();
+        let mut steps = Vec::with_capacity(lengths.len());
+        grow(&lengths, &mut steps);
+        let prefixes = with_signs(std::mem::take(&mut set.prefixes), &steps);
+        Self {
+            hosts: std::mem::take(&mut set.hosts),
+            prefixes,
+            steps,
+        }
+    }
+
+    /// How many entries the table has to have for them; where some have host names, for two
+    /// sets side by side, with room for the names to get more addresses. Names have hosts
+    /// only, so the prefixes stay.
+    pub fn room(&self, names: usize) -> usize {
+        const PER_NAME: usize = 64;
+        if names == 0 {
+            self.len()
+        } else {
+            SETS as usize * (self.len() + names * PER_NAME)
+        }
+    }
+
+    /// How many entries they take in the table.
+    pub fn len(&self) -> usize {
+        self.hosts.len() + self.prefixes.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether there are exact hosts.
+    pub fn has_hosts(&self) -> bool {
+        !self.hosts.is_empty()
+    }
+
+    /// Whether there are prefixes.
+    pub fn has_prefixes(&self) -> bool {
+        !self.prefixes.is_empty()
+    }
+
+    /// The keys of a set and their targets.
+    pub fn entries(&self, set: u32) -> impl Iterator<Item = (Key, Option<u32>)> {
+        let hosts = self
+            .hosts
+            .iter()
+            .map(move |(address, target)| (Key::host(set, *address), Some(*target)));
+        let prefixes = self.prefixes.iter().map(move |prefix| {
+            let key = Key {
+                set,
+                length: prefix.length,
+                address: prefix.address,
+            };
+            (key, prefix.target)
+        });
+        hosts.chain(prefixes)
+    }
+
+    /// The steps of the search in a set, by their ids.
+    pub fn steps(&self, set: u32) -> impl Iterator<Item = (u32, Step)> {
+        let first = Step::first(set);
+        let shift = move |id: u32| if id == Step::LAST { id } else { first + id };
+        (first..first + STEPS_PER_SET)
+            .zip(&self.steps)
+            .map(move |(id, step)| {
+                let step = Step {
+                    longer: shift(step.longer),
+                    shorter: shift(step.shorter),
+                    ..*step
+                };
+                (id, step)
+            })
+    }
+}
+
+/// Adds the steps of a search over sorted lengths, from the middle, and gives the first.
+fn grow(lengths: &[u32], steps: &mut Vec<Step>) -> u32 {
+    let (shorter, rest) = lengths.split_at(lengths.len() / 2);
+    let Some((&length, longer)) = rest.split_first() else {
+        return Step::LAST;
+    };
+    let place = steps.len();
+    steps.push(Step {
+        length,
+        mask: Address::mask(length),
+        ..Step::default()
+    });
+    let (longer, shorter) = (grow(longer, steps), grow(shorter, steps));
+    steps[place].longer = longer;
+    steps[place].shorter = shorter;
+    u32::try_from(place).unwrap_or(Step::LAST)
+}
+
+fn with_signs(networks: Vec<(Address, u32, u32)>, steps: &[Step]) -> Vec<Prefix> {
+    let mut prefixes = Vec::with_capacity(networks.len());
+    for (address, length, target) in networks {
+        let mut id = 0;
+        while let Some(step) = steps.get(id as usize) {
+            let there = Prefix {
+                address: address.and(step.mask),
+                length: step.length,
+                target: (step.length == length).then_some(target),
+            };
+            if step.length > length {
+                id = step.shorter;
+                continue;
+            }
+            prefixes.push(there);
+            if step.length == length {
+                break;
+            }
+            id = step.longer;
+        }
+    }
+    // What holds a network comes before it, a prefix before a sign of the same network.
+    let order = |one: &Prefix| (one.address.octets(), one.length, one.target.is_none());
+    prefixes.sort_unstable_by_key(order);
+    prefixes.dedup_by_key(|one| (one.address, one.length));
+    let mut around: Vec<Prefix> = Vec::new();
+    for one in &mut prefixes {
+        while around
+            .pop_if(|outer| one.address.and(Address::mask(outer.length)) != outer.address)
+            .is_some()
+        {}
+        match one.target {
+            Some(_) => around.push(*one),
+            None => one.target = around.last().and_then(|outer| outer.target),
+        }
+    }
+    prefixes.shrink_to_fit();
+    prefixes
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use fault_common::{address::Network, search};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Addresses that are near each other, and networks that hold many of them.
+    fn address() -> impl Strategy<Value = Address> {
+        (0_u32..4, any::<u32>(), 0_u32..4)
+            .prop_map(|(high, bits, low)| Address([high, 0, bits & 0x0101_0101, low << 24]))
+    }
+
+    fn search(far_ends: &FarEnds, set: u32, address: Address) -> (Option<u32>, usize) {
+        let entries: HashMap<_, _> = far_ends.entries(set).collect();
+        let steps: HashMap<_, _> = far_ends.steps(set).collect();
+        let mut looks = 0;
+        let found = search::longest(
+            set,
+            address,
+            |id| steps.get(&id),
+            |key| {
+                looks += 1;
+                // As the table has it: no prefix is the default target.
+                entries.get(key).map(|target| target.unwrap_or(u32::MAX))
+            },
+        );
+        (found.filter(|target| *target != u32::MAX), looks)
+    }
+
+    proptest! {
+        #[test]
+        fn search_finds_what_trying_all_prefixes_finds(
+            networks in prop::collection::vec((address(), 0_u32..=128), 0..60),
+            addresses in prop::collection::vec(address(), 20),
+            set in 0_u32..2,
+        ) {
+            let mut prefixes: Vec<(Address, u32, u32)> = Vec::new();
+            for (target, (address, length)) in (0..).zip(networks) {
+                let network = Network::new(address, length);
+                let same = |(other, len, _): &(Address, u32, u32)| {
+                    *len == length && network.contains(*other)
+                };
+                if !prefixes.iter().any(same) {
+                    prefixes.push((address, length, target));
+                }
+            }
+            let far_ends = FarEnds::take(&mut RuleSet {
+                prefixes: prefixes.clone(),
+                ..RuleSet::default()
+            });
+            for address in addresses {
+                let expected = prefixes
+                    .iter()
+                    .filter(|(net, length, _)| Network::new(*net, *length).contains(address))
+                    .max_by_key(|(_, length, _)| *length)
+                    .map(|(_, _, target)| *target);
+                let (found, looks) = search(&far_ends, set, address);
+                prop_assert_eq!(found, expected);
+                prop_assert!(looks <= 8);
+            }
+        }
+    }
+
+    #[test]
+    fn one_length_is_one_look_and_needs_no_sign() {
+        let net = |n: u8| (Address::from_v4([10, n, 0, 0]), 96 + 16, u32::from(n));
+        let mut set = RuleSet {
+            prefixes: (0..100).map(net).collect(),
+            ..RuleSet::default()
+        };
+        let far_ends = FarEnds::take(&mut set);
+        assert_eq!(far_ends.len(), 100);
+        let host = Address::from_v4([10, 7, 1, 2]);
+        assert_eq!(search(&far_ends, 1, host), (Some(7), 1));
+    }
+
+    #[test]
+    fn all_lengths_take_eight_looks_at_most() {
+        let mut set = RuleSet {
+            prefixes: (0..=128)
+                .map(|length| (Address([0; 4]), length, length))
+                .collect(),
+            ..RuleSet::default()
+        };
+        let far_ends = FarEnds::take(&mut set);
+        for bit in 0..128 {
+            let address = Address::from_v6((1_u128 << (127 - bit)).to_be_bytes());
+            let (found, looks) = search(&far_ends, 0, address);
+            assert_eq!(found, Some(bit));
+            assert!(looks <= 8, "{looks} looks");
+        }
+        assert_eq!(search(&far_ends, 0, Address([0; 4])).0, Some(128));
+    }
+}
