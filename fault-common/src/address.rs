@@ -52,8 +52,9 @@ impl Address {
     #[inline(always)]
     #[must_use]
     pub const fn and(self, mask: Self) -> Self {
-        let [[a, b, c, d], [e, f, g, h]] = [self.0, mask.0];
-        Self([a & e, b & f, c & g, d & h])
+        let [a, b, c, d] = self.0;
+        let mask = mask.0;
+        Self([a & mask[0], b & mask[1], c & mask[2], d & mask[3]])
     }
 
     /// The bytes, in network order.

@@ -169,6 +169,10 @@ impl Key {
 pub struct Step {
     /// The length of the prefixes to look for.
     pub length: u32,
+    /// The first word of the set's filter.
+    pub filter: u32,
+    /// All ones in the numbers of the filter's words.
+    pub filter_mask: u32,
     /// All ones in the bits that count.
     pub mask: Address,
     /// The step after this one, where there is such a prefix; or [`Self::LAST`].

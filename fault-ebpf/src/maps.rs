@@ -27,6 +27,9 @@ static CONFIG: Array<Config> = Array::with_max_entries(SETS, 0);
 /// Sized by user space.
 #[map]
 static FAR_ENDS: HashMap<Key, u32> = HashMap::with_max_entries(1, 0);
+/// Sized by user space.
+#[map]
+static FILTER: Array<u64> = Array::with_max_entries(1, 0);
 /// How to search it for prefixes.
 #[map]
 static STEP_LIST: Array<Step> = Array::with_max_entries(STEPS, 0);
@@ -83,7 +86,13 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn prefix(&self, set: u32, far: Address) -> Option<u32> {
-        search::longest(set, far, |id| STEP_LIST.get(id), far_end)
+        search::longest(
+            set,
+            far,
+            |id| STEP_LIST.get(id),
+            |word| FILTER.get(word).copied(),
+            far_end,
+        )
     }
 
     #[inline(always)]

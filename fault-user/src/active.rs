@@ -280,7 +280,7 @@ impl Active {
 
     /// What its maps cost the kernel, in bytes.
     pub fn memory(&self) -> u64 {
-        self.loaded.memory
+        self.loaded.tables.memory()
     }
 
     /// The directions that it looks in.

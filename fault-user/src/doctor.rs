@@ -12,7 +12,7 @@ use crate::{
     error::{KernelError, chain},
     interface::{self, Interface},
     inventory,
-    maps::Loaded,
+    maps::{Loaded, Room},
     namespace::Namespace,
     object::Object,
     privilege,
@@ -186,7 +186,7 @@ fn capabilities() -> Result<Vec<Finding>, Error> {
 /// The verifier's word on our programs.
 fn load() -> Finding {
     let loaded = Object::embedded()
-        .and_then(|object| Loaded::new(object, LinkLayer::Ethernet, 1))
+        .and_then(|object| Loaded::new(object, LinkLayer::Ethernet, Room::default()))
         .and_then(|mut loaded| {
             attach::load(&mut loaded, &Direction::ALL)?;
             Ok(loaded)

@@ -26,7 +26,7 @@ use fault_common::{
 
 use crate::{error::KernelError, object::Object, spec::compile::RuleSet};
 
-pub use far_ends::FarEnds;
+pub use far_ends::{FarEnds, Room};
 
 /// An object in the kernel with its tables. Its programs are not attached.
 pub struct Loaded {
@@ -38,10 +38,10 @@ pub struct Loaded {
     pub owner: OwnedFd,
     /// Taken by the thread that keeps the deadlines.
     pub deadlines: Option<Deadlines>,
-    /// What the maps cost the kernel, in bytes.
-    pub memory: u64,
     targets: Array<MapData, Target>,
     table: OwnedFd,
+    filter: OwnedFd,
+    filter_words: u32,
     steps: Array<MapData, Step>,
     states: Array<MapData, State>,
     spared: HashMap<MapData, Connection, u32>,
@@ -54,28 +54,31 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// Creates the maps, with room for so many entries of far ends over both sets, and
-    /// parses the programs; nothing is in force yet.
-    pub fn new(object: Object<'_>, link: LinkLayer, far_ends: usize) -> Result<Self, KernelError> {
-        let far_ends =
-            u32::try_from(far_ends).map_err(|_| KernelError::TooMany { what: "far ends" })?;
+    /// Creates the maps and parses the programs; nothing is in force yet.
+    pub fn new(object: Object<'_>, link: LinkLayer, room: Room) -> Result<Self, KernelError> {
+        let number =
+            |n: usize| u32::try_from(n).map_err(|_| KernelError::TooMany { what: "far ends" });
+        let (entries, filter_words) = (number(room.entries)?, number(room.words())?);
         let no_link_layer = u8::from(link == LinkLayer::None);
         let mut ebpf = EbpfLoader::new()
             .override_global("NO_LINK_LAYER", &no_link_layer, true)
-            .map_max_entries("FAR_ENDS", far_ends.max(1))
+            .map_max_entries("FAR_ENDS", entries.max(1))
+            .map_max_entries("FILTER", SETS * filter_words)
             .load(object.bytes())
             .map_err(KernelError::load)?;
         let deadlines = Deadlines::of(&ebpf)?;
         let owner = descriptor(&ebpf, "OWNER")?;
         let table = descriptor(&ebpf, "FAR_ENDS")?;
+        let filter = descriptor(&ebpf, "FILTER")?;
         let memory = memory::charged(ebpf.maps().filter_map(|(_, map)| data(map)));
         let mut take = |name| ebpf.take_map(name);
-        let tables = Tables::from_maps(&mut take)?;
+        let tables = Tables::from_maps(memory, &mut take)?;
         Ok(Self {
             targets: map("TARGET_LIST", take("TARGET_LIST"))?,
             steps: map("STEP_LIST", take("STEP_LIST"))?,
             table,
-            memory,
+            filter,
+            filter_words,
             states: map("STATES", take("STATES"))?,
             spared: map("SPARED_LIST", take("SPARED_LIST"))?,
             spares: 0,
@@ -213,15 +216,20 @@ impl Loaded {
         }
         let id = |target: Option<u32>| target.map(|target| first_target + target);
         let default_target = id(set.default_target).unwrap_or(Config::NO_TARGET);
-        for (id, step) in far_ends.steps(next) {
+        for (id, step) in far_ends.steps(next, self.filter_words) {
             self.steps
                 .set(id, step, 0)
                 .map_err(KernelError::map("STEP_LIST"))?;
         }
+        if far_ends.has_prefixes() {
+            let words = far_ends.filter(next, self.filter_words);
+            batch::insert(self.filter.as_fd(), (next * self.filter_words..).zip(words))
+                .map_err(KernelError::map_io("FILTER"))?;
+        }
         let entries = far_ends
             .entries(next)
             .map(|(key, target)| (key, id(target).unwrap_or(default_target)));
-        batch::insert(self.table.as_fd(), entries).map_err(KernelError::table)?;
+        batch::insert(self.table.as_fd(), entries).map_err(KernelError::map_io("FAR_ENDS"))?;
         let mut tables = self.spares;
         for (there, bit) in [
             (far_ends.has_hosts(), Config::HOSTS),
@@ -266,10 +274,14 @@ pub struct Tables {
     counters: PerCpuArray<MapData, Counters>,
     reasons: PerCpuArray<MapData, u64>,
     owner: Array<MapData, Owner>,
+    memory: u64,
 }
 
 impl Tables {
-    fn from_maps(take: &mut dyn FnMut(&'static str) -> Option<Map>) -> Result<Self, KernelError> {
+    fn from_maps(
+        memory: u64,
+        take: &mut dyn FnMut(&'static str) -> Option<Map>,
+    ) -> Result<Self, KernelError> {
         Ok(Self {
             active: map("ACTIVE", take("ACTIVE"))?,
             config: map("CONFIG", take("CONFIG"))?,
@@ -278,6 +290,7 @@ impl Tables {
             counters: map("COUNTERS", take("COUNTERS"))?,
             reasons: map("REASON_COUNTS", take("REASON_COUNTS"))?,
             owner: map("OWNER", take("OWNER"))?,
+            memory,
         })
     }
 
@@ -298,11 +311,17 @@ impl Tables {
                 Map::from_map_data(data).map_err(KernelError::inventory)?,
             ));
         }
+        let memory = memory::charged(maps.iter().filter_map(|(_, map)| data(map)));
         let mut take = |name: &'static str| {
             let place = maps.iter().position(|(other, _)| other == name)?;
             Some(maps.swap_remove(place).1)
         };
-        Ok(Self::from_maps(&mut take).ok())
+        Ok(Self::from_maps(memory, &mut take).ok())
+    }
+
+    /// What all maps of the object cost the kernel, in bytes.
+    pub fn memory(&self) -> u64 {
+        self.memory
     }
 
     /// The rules in force, with their ids.

@@ -42,6 +42,8 @@ pub struct Started {
     pub rules: Vec<StartedRule>,
     /// The process that keeps it.
     pub pid: u32,
+    /// What its maps cost the kernel, in bytes.
+    pub memory: u64,
     /// Start of its random draws.
     pub seed: u64,
     /// When it ends, if by time.

@@ -18,7 +18,7 @@ use tokio::{
 
 use crate::{
     Error,
-    active::Faults,
+    active::{Active, Faults},
     clock,
     confirm::Confirmation,
     error::{self, KernelError},
@@ -44,11 +44,16 @@ pub struct Session {
     live: Arc<Mutex<Live>>,
     child: Option<Child>,
     confirmation: Option<Confirmation>,
-    spec: FaultSpec,
-    far_ends: FarEnds,
-    news: Option<UnboundedReceiver<News>>,
+    names: Option<Followed>,
     signals: UnboundedReceiver<Ended>,
     reporter: Reporter,
+}
+
+/// Host names, and what they are far ends of.
+struct Followed {
+    news: UnboundedReceiver<News>,
+    spec: FaultSpec,
+    far_ends: FarEnds,
 }
 
 /// What a scrape of the metrics looks at too.
@@ -114,10 +119,7 @@ impl Session {
             (true, false) => &privilege::TO_COME_BACK,
         })?;
         let confirmation = faults.confirm_until_ns.map(Confirmation::ask).transpose()?;
-        let names = request.far_ends.names();
-        let news = (!names.is_empty())
-            .then(|| follow::follow(names))
-            .transpose()?;
+        let names = Followed::of(request)?;
         let end_ns = faults.unconfirmed_end_ns();
         let lease = Lease::start(faults.terms(), faults.deadline_ns, end_ns)?;
         Ok(Self {
@@ -128,9 +130,7 @@ impl Session {
             })),
             child,
             confirmation,
-            news,
-            spec: request.spec.clone(),
-            far_ends: request.far_ends.clone(),
+            names,
             signals: caught.deliver()?,
             reporter,
         })
@@ -197,7 +197,7 @@ impl Session {
                         return Ok(end);
                     }
                 }
-                news = heard(&mut self.news) => {
+                news = heard(&mut self.names) => {
                     if let Some(end) = self.readdress(&news) {
                         return Ok(end);
                     }
@@ -220,11 +220,12 @@ impl Session {
     /// Where a name has gone, the fault goes after it.
     fn readdress(&mut self, news: &News) -> Option<End> {
         let mut notes = vec![news.to_string()];
-        if let Ok(addresses) = &news.now {
-            self.far_ends.set(&news.name, addresses);
-            self.spec.selectors.to = self.far_ends.to.all();
-            self.spec.selectors.except = self.far_ends.except.all();
-            if let Err(error) = lock(&self.live).faults.readdress(&self.spec) {
+        if let (Ok(addresses), Some(Followed { spec, far_ends, .. })) = (&news.now, &mut self.names)
+        {
+            far_ends.set(&news.name, addresses);
+            spec.selectors.to = far_ends.to.all();
+            spec.selectors.except = far_ends.except.all();
+            if let Err(error) = lock(&self.live).faults.readdress(spec) {
                 notes.push(format!(
                     "the fault stays with the addresses before: {}",
                     error::chain(&error)
@@ -302,6 +303,20 @@ impl Session {
     }
 }
 
+impl Followed {
+    fn of(request: &Request) -> Result<Option<Self>, KernelError> {
+        let names = request.far_ends.names();
+        if names.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            news: follow::follow(names)?,
+            spec: request.spec.clone(),
+            far_ends: request.far_ends.clone(),
+        }))
+    }
+}
+
 impl Live {
     fn lapsed(&self) -> Duration {
         self.lease.as_ref().map_or(self.lapsed, Lease::lapsed)
@@ -340,9 +355,9 @@ async fn answer(confirmation: &mut Option<Confirmation>) -> bool {
     }
 }
 
-async fn heard(news: &mut Option<UnboundedReceiver<News>>) -> News {
-    if let Some(receiver) = news
-        && let Some(news) = receiver.recv().await
+async fn heard(names: &mut Option<Followed>) -> News {
+    if let Some(names) = names
+        && let Some(news) = names.news.recv().await
     {
         return news;
     }
@@ -398,6 +413,7 @@ fn started(request: &Request, faults: &Faults, seed: u64) -> Event {
             })
             .collect(),
         pid: std::process::id(),
+        memory: faults.active.iter().map(Active::memory).sum(),
         seed,
         until: faults.until_ns.map(clock::wall),
         confirm_until: faults.confirm_until_ns.map(clock::wall),

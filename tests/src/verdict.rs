@@ -7,7 +7,7 @@ use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
 use fault_common::{layout::Direction, packet::LinkLayer};
 use fault_user::{
     attach,
-    maps::{FarEnds, Loaded},
+    maps::{FarEnds, Loaded, Room},
     object::Object,
     spec::RuleSet,
 };
@@ -43,8 +43,12 @@ pub fn runs(frame: &[u8]) -> bool {
 
 impl Programs {
     /// Loads them, with room for so many far ends and no rules.
-    pub fn load(link: LinkLayer, far_ends: usize) -> Result<Self> {
-        let mut loaded = Loaded::new(Object::embedded()?, link, far_ends)?;
+    pub fn load(link: LinkLayer, entries: usize) -> Result<Self> {
+        let room = Room {
+            entries,
+            prefixes: entries,
+        };
+        let mut loaded = Loaded::new(Object::embedded()?, link, room)?;
         attach::load(&mut loaded, &Direction::ALL)?;
         Ok(Self { loaded })
     }

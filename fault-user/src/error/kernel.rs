@@ -230,9 +230,9 @@ impl KernelError {
         move |source| Self::Map { map, source }
     }
 
-    /// For `map_err`: the table of far ends.
-    pub fn table(source: io::Error) -> Self {
-        Self::map("FAR_ENDS")(MapError::IoError(source))
+    /// The same for what aya does not do.
+    pub fn map_io(map: &'static str) -> impl Fn(io::Error) -> Self {
+        move |source| Self::map(map)(MapError::IoError(source))
     }
 
     /// For `map_err`: a system call by what it was for.

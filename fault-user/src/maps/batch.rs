@@ -18,7 +18,8 @@ pub(super) fn insert<K: Pod, V: Pod>(
     let (mut keys, mut values) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
     let mut entries = entries.fuse();
     loop {
-        (keys.clear(), values.clear());
+        keys.clear();
+        values.clear();
         for (key, value) in entries.by_ref().take(BATCH) {
             keys.push(key);
             values.push(value);

@@ -6,7 +6,11 @@ use std::{collections::BTreeMap, time::Instant};
 use anyhow::{Context as _, Result};
 use aya::programs::SchedClassifier;
 use fault_common::{layout::Direction, packet::LinkLayer};
-use fault_user::{attach, maps::Loaded, object::Object};
+use fault_user::{
+    attach,
+    maps::{Loaded, Room},
+    object::Object,
+};
 use serde::Serialize;
 
 #[derive(Serialize)]
@@ -29,7 +33,7 @@ fn measure() -> Result<BTreeMap<String, Cost>> {
     let mut costs = BTreeMap::new();
     for (link, name) in [(LinkLayer::Ethernet, "ethernet"), (LinkLayer::None, "ip")] {
         for direction in Direction::ALL {
-            let mut loaded = Loaded::new(Object::embedded()?, link, 1)?;
+            let mut loaded = Loaded::new(Object::embedded()?, link, Room::default())?;
             let start = Instant::now();
             attach::load(&mut loaded, &[direction])?;
             let span = start.elapsed();
