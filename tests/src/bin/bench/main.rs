@@ -1,53 +1,73 @@
 //! What faultctl costs, beside its peers in the same run. `cargo xtask bench` builds it and
 //! runs it as root.
 
+mod load;
 mod programs;
+mod reaction;
 mod rows;
+mod traffic;
 
-use std::fs;
+use std::{fs, process::ExitCode};
 
 use anyhow::Result;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
-use rows::{Aim, Row};
+use rows::HEAD;
 
 /// What faultctl costs
 #[derive(Parser)]
 struct Options {
+    /// Parts of the table; all of them if none is named
+    #[arg(value_enum)]
+    parts: Vec<Part>,
     /// Runs of a program a measurement
     #[arg(long, default_value_t = 1_000_000)]
     repeat: u32,
-    /// Measurements a case, of which the median is told
+    /// Measurements of each case, of which the median is told
     #[arg(long, default_value_t = 5)]
     rounds: usize,
 }
 
-fn main() -> Result<()> {
-    let options = Options::parse();
-    println!("{}", machine());
-    let rows = programs::rows(options.repeat, options.rounds)?;
-    println!("| what | entries | ns | own ns | to peer | aim |");
-    for row in &rows {
-        let show =
-            |number: Option<f64>, digits| number.map_or("".into(), |n| format!("{n:.digits$}"));
-        let aim = match row.aim {
-            Some(Aim::Ratio(most)) => format!("{most}"),
-            Some(Aim::Nanos(most)) => format!("{most} ns"),
-            None => String::new(),
-        };
-        println!(
-            "| {} | {} | {:.0} | {} | {} | {aim} |",
-            row.what,
-            row.entries,
-            row.nanos,
-            show(row.own, 0),
-            show(row.peer, 2)
-        );
-    }
-    Ok(())
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// The programs, by `BPF_PROG_TEST_RUN`
+    Programs,
+    /// Time and memory to load many destinations
+    Load,
+    /// A packet of real traffic, beside tc, iptables and nftables
+    Traffic,
+    /// From start to the first packet lost, and from Ctrl-C to the last
+    Reaction,
 }
 
-/// The kernel, the processor and its caches.
+fn main() -> Result<ExitCode> {
+    let options = Options::parse();
+    let parts = match &options.parts[..] {
+        [] => Part::value_variants(),
+        some => some,
+    };
+    println!("{}\n\n{HEAD}", machine());
+    let mut missed = 0;
+    for part in parts {
+        let rows = match part {
+            Part::Programs => programs::rows(options.repeat, options.rounds)?,
+            Part::Load => load::rows(options.rounds)?,
+            Part::Traffic => traffic::rows(options.rounds)?,
+            Part::Reaction => reaction::rows(options.rounds),
+        };
+        for row in &rows {
+            println!("{}", row.markdown());
+        }
+        missed += rows.iter().filter(|row| !row.is_good()).count();
+    }
+    if missed > 0 {
+        eprintln!("{missed} aims were missed: is the machine quiet?");
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The kernel, the processor and its caches, and how busy the machine is with other things.
 fn machine() -> String {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -55,6 +75,10 @@ fn machine() -> String {
         .lines()
         .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
         .map_or("?", |(_, value)| value);
+    let cpus = info
+        .lines()
+        .filter(|line| line.starts_with("processor"))
+        .count();
     let caches: Vec<_> = (0..4)
         .filter_map(|n| {
             let dir = format!("/sys/devices/system/cpu/cpu0/cache/index{n}");
@@ -63,5 +87,11 @@ fn machine() -> String {
             Some(format!("L{} {}", level.trim(), size.trim()))
         })
         .collect();
-    format!("Linux {}, {model} ({})", kernel.trim(), caches.join(", "))
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().unwrap_or_default();
+    format!(
+        "Linux {}, {cpus} CPUs {model} ({}), load {load} at the start",
+        kernel.trim(),
+        caches.join(", ")
+    )
 }

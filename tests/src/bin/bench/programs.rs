@@ -65,15 +65,21 @@ fn row(cases: &[Case], case: &Case) -> Row {
         FLOOR
     };
     let floor = find(floor, 0).map_or(0.0, |case| case.nanos.median());
+    let nanos = case.nanos.median();
+    let row = Row::new(
+        format!("{}, {}", case.what, case.family.name()),
+        case.entries,
+        nanos,
+        "ns",
+    );
     let one = find(&case.what, 1).filter(|_| case.entries > 1);
-    let own = case.nanos.median() - floor;
     Row {
-        what: format!("{}, {}", case.what, case.family.name()),
-        entries: case.entries,
-        nanos: case.nanos.median(),
-        own: Some(own),
-        peer: one.map(|one| case.nanos.median() / one.nanos.median()),
+        own: Some(nanos - floor),
         aim: case.aim,
+        ..match one {
+            Some(one) => row.beside("one", one.nanos.median()),
+            None => row,
+        }
     }
 }
 
@@ -146,7 +152,7 @@ fn family_cases(family: Family, bench: &[u8]) -> Result<Vec<Case>> {
     let prefixes = PREFIXES.map(|n| (Entry::Prefix, n));
     for (entry, n) in hosts.into_iter().chain(prefixes) {
         let (kind, fixed, random) = match entry {
-            Entry::Host => ("hosts", Some(Aim::Ratio(1.5)), Some(Aim::Nanos(400.0))),
+            Entry::Host => ("hosts", Some(Aim::Ratio(1.5)), Some(Aim::Hope(400.0))),
             Entry::Prefix => ("prefixes", Some(Aim::Ratio(3.0)), Some(Aim::Ratio(3.0))),
         };
         let most = n == HOSTS[3] || n == PREFIXES[2];
