@@ -12,27 +12,43 @@
     reason = "helpers take and return wider numbers than they use"
 )]
 
+pub mod frame;
 pub mod maps;
 pub mod skb;
+pub mod xdp;
 
 use aya_ebpf::{
-    bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC},
+    bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action},
     helpers::bpf_redirect,
-    programs::TcContext,
+    programs::{TcContext, XdpContext},
 };
 use fault_common::{engine, layout::Direction, packet::LinkLayer};
+
+use crate::frame::Frame;
 
 /// One frame on the tc hook: tcx or clsact.
 #[inline(always)]
 pub fn classify(ctx: &TcContext, link: LinkLayer, direction: Direction) -> i32 {
     let skb = skb::Skb::new(ctx);
-    let verdict = engine::run(&maps::Maps, &skb, skb.size(), link, direction);
+    let verdict = engine::run(&maps::Maps, &Frame(&skb), skb.size(), link, direction);
     if verdict.drop {
         lose(direction)
     } else {
         skb.mark(&verdict);
         // "No verdict of mine": programs and filters behind this one still run.
         TC_ACT_UNSPEC
+    }
+}
+
+/// One frame on the XDP hook, where frames only arrive, and can only be lost.
+#[inline(always)]
+pub fn receive(ctx: &XdpContext, link: LinkLayer) -> u32 {
+    let xdp = xdp::Xdp::new(ctx);
+    let (frame, size) = (Frame(&xdp), xdp.size());
+    if engine::run(&maps::Maps, &frame, size, link, Direction::Ingress).drop {
+        xdp_action::XDP_DROP
+    } else {
+        xdp_action::XDP_PASS
     }
 }
 

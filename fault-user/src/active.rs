@@ -9,11 +9,11 @@ use fault_common::{
 };
 
 use crate::{
-    attach::{self, Attachment},
+    attach::{self, Attachment, Program},
     clock::{boot_ns, nanos},
     control_path::{self, Connection},
     error::{Error, KernelError},
-    inject::AttachMode,
+    inject::{AttachMode, Hook},
     interface::Interface,
     lease::{self, Terms},
     maps::{FarEnds, Loaded, wait_for_readers},
@@ -32,6 +32,7 @@ pub struct Active {
     pub rules: Vec<NamedRule>,
     fault: Fault,
     directions: &'static [Direction],
+    programs: Vec<Program>,
     loaded: Loaded,
     attachment: Option<Attachment>,
 }
@@ -70,7 +71,9 @@ pub struct Plan<'a> {
     pub spared: &'a [Connection],
     /// How many host names there are whose addresses may change.
     pub names: usize,
-    /// How to attach.
+    /// Which hook takes what comes in.
+    pub hook: Hook,
+    /// How to attach on tc.
     pub attach: AttachMode,
     /// The command line, for those who ask whose it is.
     pub command: &'a str,
@@ -175,6 +178,7 @@ impl Drop for Faults {
 /// program is attached, only attaching is left to do.
 fn begin(plan: &Plan<'_>, object: Object<'_>, netns_inode: u64) -> Result<Faults, Error> {
     let directions = plan.spec.selectors.directions.each();
+    let programs = Program::of(plan.hook, directions);
     let interfaces = if plan.interfaces.is_empty() {
         Interface::all_but_loopback()?
     } else {
@@ -188,7 +192,7 @@ fn begin(plan: &Plan<'_>, object: Object<'_>, netns_inode: u64) -> Result<Faults
         // What crosses two interfaces is one flow.
         set.reseed(draw(plan.seed, n), plan.seed);
         let mut loaded = Loaded::new(object, interface.link, room)?;
-        attach::load(&mut loaded, directions)?;
+        attach::load(&mut loaded, &programs)?;
         for connection in plan.spared {
             loaded.spare(&connection.key())?;
         }
@@ -202,6 +206,7 @@ fn begin(plan: &Plan<'_>, object: Object<'_>, netns_inode: u64) -> Result<Faults
             rules: set.rules.clone(),
             fault: plan.spec.kind.fault(),
             directions,
+            programs: programs.clone(),
             loaded,
             attachment: None,
         });
@@ -232,7 +237,7 @@ impl Faults {
         let Active {
             interface,
             rules,
-            directions,
+            programs,
             loaded,
             attachment,
             ..
@@ -259,7 +264,7 @@ impl Faults {
             &mut loaded.ebpf,
             interface,
             plan.namespace,
-            directions,
+            programs,
             plan.attach,
             |added_clsact| {
                 tables.set_owner(&Owner {
@@ -273,9 +278,10 @@ impl Faults {
 }
 
 impl Active {
-    /// The hook that its programs are on.
-    pub fn hook(&self) -> Option<&'static str> {
-        self.attachment.as_ref().map(Attachment::hook)
+    /// The hooks that its programs are on.
+    pub fn hooks(&self) -> Vec<&'static str> {
+        let attachment = self.attachment.as_ref();
+        attachment.map(Attachment::hooks).unwrap_or_default()
     }
 
     /// What its maps cost the kernel, in bytes.

@@ -1,110 +1,104 @@
-//! Programs onto the tc hooks of an interface, and off again.
+//! Programs onto the hooks of an interface, and off again.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use aya::{
     Ebpf,
-    programs::{
-        ProgramError, SchedClassifier,
-        tc::{NlOptions, TcAttachOptions},
-    },
+    programs::{self, ProgramError, SchedClassifier},
 };
-use fault_common::layout::Direction;
 
 use crate::{
-    bpf,
-    clsact::{self, Filter, Lock, attach_type},
-    error::KernelError,
-    inject::AttachMode,
-    interface::{self, Interface},
-    inventory,
-    maps::Loaded,
-    namespace::Namespace,
-    privilege, signals,
+    bpf, error::KernelError, inject::AttachMode, interface::Interface, maps::Loaded,
+    namespace::Namespace, xdp,
 };
+
+mod filters;
+mod program;
+
+use filters::Filters;
+pub use program::Program;
 
 /// The hook of Linux 6.6, and its name.
 pub const TCX: &str = "tcx";
-
-/// Name of the program for a direction.
-pub fn program_name(direction: Direction) -> &'static str {
-    match direction {
-        Direction::Egress => "faultctl_egress",
-        Direction::Ingress => "faultctl_ingress",
-    }
-}
+/// The hook of kernels before that, and its name.
+pub const CLSACT: &str = "clsact";
 
 /// What keeps programs on an interface.
-#[derive(Debug)]
-pub enum Attachment {
-    /// Links: closing them, by whatever end of the process, detaches.
-    Tcx(Vec<OwnedFd>),
-    /// Filters, which stay until they are taken out.
-    Clsact {
-        /// Where they sit.
-        namespace: Namespace,
-        /// The interface's index.
-        ifindex: u32,
-        /// The filters.
-        filters: Vec<Filter>,
-        /// Whether faultctl added the qdisc.
-        added: bool,
-    },
+#[derive(Debug, Default)]
+pub struct Attachment {
+    links: Vec<Link>,
+    filters: Option<Filters>,
 }
 
-/// Loads the programs into the kernel: the verifier's work, done before anything is
-/// in force.
-pub fn load(loaded: &mut Loaded, directions: &[Direction]) -> Result<(), KernelError> {
-    for &direction in directions {
-        let error = |error| program_error("load", direction, error);
-        let program = program(&mut loaded.ebpf, direction)?;
-        program.load().map_err(error)?;
-        bpf::bind(program.fd().map_err(error)?.as_fd(), loaded.owner.as_fd())
+/// Closing it, by whatever end of the process, detaches.
+#[derive(Debug)]
+struct Link {
+    hook: &'static str,
+    descriptor: OwnedFd,
+}
+
+/// Loads programs into the kernel: the verifier's work, done before anything is in force.
+pub fn load(loaded: &mut Loaded, programs: &[Program]) -> Result<(), KernelError> {
+    for &program in programs {
+        let ebpf = &mut loaded.ebpf;
+        match program {
+            Program::Egress | Program::Ingress => classifier(ebpf, program)?.load(),
+            Program::Xdp => find::<programs::Xdp>(ebpf, program)?.load(),
+        }
+        .map_err(|error| program_error("load", program, error))?;
+        bpf::bind(descriptor(ebpf, program)?, loaded.owner.as_fd())
             .map_err(KernelError::system("bind a map to a program"))?;
     }
     Ok(())
 }
 
-/// Attaches the loaded programs, in front of everybody else's. Runs in the
-/// interface's namespace. On an error nothing stays attached.
+/// Attaches the loaded programs: on tc in front of everybody else's, on XDP where nobody
+/// else's is. Runs in the interface's namespace. On an error nothing stays attached.
 ///
-/// `before` is called when it is known whether faultctl is the one that added the
-/// clsact qdisc, just before the first program sees a packet.
+/// `before` is called with whether faultctl is the one that added the clsact qdisc, as
+/// far as that is known, before a program sees a packet.
 pub fn attach(
     ebpf: &mut Ebpf,
     iface: &Interface,
     namespace: &Namespace,
-    directions: &[Direction],
+    programs: &[Program],
     mode: AttachMode,
     mut before: impl FnMut(bool) -> Result<(), KernelError>,
 ) -> Result<Attachment, KernelError> {
-    match mode {
-        AttachMode::Tcx => attach_tcx(ebpf, iface, directions, || before(false)),
-        AttachMode::Clsact => attach_clsact(ebpf, iface, namespace, directions, before),
-        AttachMode::Auto => match attach_tcx(ebpf, iface, directions, || before(false)) {
-            Err(KernelError::Feature { feature: TCX, .. }) => {
-                attach_clsact(ebpf, iface, namespace, directions, before)
-            }
-            result => result,
-        },
+    before(false)?;
+    let mut attachment = Attachment::default();
+    let (xdp, tc): (Vec<_>, Vec<_>) = programs
+        .iter()
+        .partition(|program| **program == Program::Xdp);
+    if !xdp.is_empty() {
+        attachment.links.push(attach_xdp(ebpf, iface)?);
     }
+    if mode != AttachMode::Clsact {
+        match attach_tcx(ebpf, iface, &tc) {
+            Err(KernelError::Feature { feature: TCX, .. }) if mode == AttachMode::Auto => {}
+            result => {
+                attachment.links.extend(result?);
+                return Ok(attachment);
+            }
+        }
+    }
+    if !tc.is_empty() {
+        attachment.filters = Some(filters::attach(ebpf, iface, namespace, &tc, before)?);
+    }
+    Ok(attachment)
 }
 
 fn attach_tcx(
-    ebpf: &mut Ebpf,
+    ebpf: &Ebpf,
     iface: &Interface,
-    directions: &[Direction],
-    before: impl FnOnce() -> Result<(), KernelError>,
-) -> Result<Attachment, KernelError> {
-    before()?;
-    let links = directions
+    programs: &[Program],
+) -> Result<Vec<Link>, KernelError> {
+    programs
         .iter()
-        .map(|&direction| {
-            let program = program(ebpf, direction)?;
-            let fd = program
-                .fd()
-                .map_err(|error| program_error("attach", direction, error))?;
-            bpf::attach_tcx(fd.as_fd(), iface.index, direction).map_err(|source| {
+        .map(|&program| {
+            let direction = program.direction();
+            let link = bpf::attach_tcx(descriptor(ebpf, program)?, iface.index, direction);
+            let descriptor = link.map_err(|source| {
                 // What a kernel says of an attach type that it does not know.
                 if source.raw_os_error() == Some(libc::EINVAL) {
                     return KernelError::Feature {
@@ -118,192 +112,109 @@ fn attach_tcx(
                     hook: TCX,
                     source,
                 }
+            })?;
+            Ok(Link {
+                hook: TCX,
+                descriptor,
             })
         })
-        .collect::<Result<_, _>>()?;
-    Ok(Attachment::Tcx(links))
+        .collect()
 }
 
-fn attach_clsact(
-    ebpf: &mut Ebpf,
-    iface: &Interface,
-    namespace: &Namespace,
-    directions: &[Direction],
-    before: impl FnOnce(bool) -> Result<(), KernelError>,
-) -> Result<Attachment, KernelError> {
-    let _lock = Lock::take(signals::pending)?;
-    // Without the right to look, what others left stays for those who may.
-    let ours = if privilege::missing(&[privilege::TO_LOOK_AROUND])?.is_empty() {
-        inventory::scan()?
-    } else {
-        Vec::new()
+/// In the driver, or where that has no XDP, or none for frames as large as these, behind it.
+fn attach_xdp(ebpf: &Ebpf, iface: &Interface) -> Result<Link, KernelError> {
+    use xdp::Mode;
+    let program = descriptor(ebpf, Program::Xdp)?;
+    let native = bpf::attach_xdp(program, iface.index, true);
+    let (mode, link) = match native {
+        Err(error) if !is_final(&error) => {
+            (Mode::Generic, bpf::attach_xdp(program, iface.index, false))
+        }
+        result => (Mode::Native, result),
     };
-    clsact::remove_leftovers(iface.index, |program| inventory::leftover(&ours, program))?;
-    let added_now = clsact::ensure(iface.index, &iface.name)?;
-    let there = clsact::filters(iface.index)?;
-    // The last faultctl to leave removes a qdisc that any faultctl added.
-    let added = added_now
-        || there.iter().any(|filter| {
-            filter
-                .program
-                .is_some_and(|program| inventory::added_clsact(&ours, program))
-        });
-    let mut attachment = Partial(Some((namespace.clone(), iface.index, Vec::new(), added)));
-    before(added)?;
-    for &direction in directions {
-        let first = there
-            .iter()
-            .filter(|filter| filter.direction == direction)
-            .map(|filter| filter.priority)
-            .min();
-        let priority = match first {
-            None => 0xc000,
-            Some(first) if first > 1 => first - 1,
-            Some(_) => {
-                return Err(KernelError::NoPriority {
-                    iface: iface.name.clone(),
-                });
-            }
-        };
-        let program = program(ebpf, direction)?;
-        let error = |error| program_error("attach", direction, error);
-        let id = program.info().map_err(error)?.id();
-        let link = program
-            .attach_with_options(
-                &iface.name,
-                attach_type(direction),
-                TcAttachOptions::Netlink(NlOptions {
-                    priority,
-                    ..NlOptions::default()
-                }),
-            )
-            .and_then(|link| program.take_link(link))
-            .map_err(error)?;
-        let handle = link.handle().map_err(error)?;
-        // Dropped, it would send its removal to whatever namespace the thread is in then.
-        std::mem::forget(link);
-        attachment.push(Filter {
-            direction,
-            priority,
-            handle: handle.into(),
-            program: Some(id),
-        });
-    }
-    Ok(attachment.complete())
+    let hook = mode.name();
+    let descriptor = link.map_err(|source| {
+        if is_taken(&source)
+            && let Ok([first, ..]) = xdp::xdp_programs(iface.index).as_deref()
+        {
+            return KernelError::XdpTaken {
+                iface: iface.name.clone(),
+                program: first.clone(),
+                holders: xdp::holders(first.id),
+            };
+        }
+        KernelError::Attach {
+            iface: iface.name.clone(),
+            hook,
+            source,
+        }
+    })?;
+    Ok(Link { hook, descriptor })
 }
 
-/// Filters that are taken out again unless all of them come to be.
-struct Partial(Option<(Namespace, u32, Vec<Filter>, bool)>);
-
-impl Partial {
-    fn push(&mut self, filter: Filter) {
-        if let Some((_, _, filters, _)) = &mut self.0 {
-            filters.push(filter);
-        }
-    }
-
-    fn complete(mut self) -> Attachment {
-        let (namespace, ifindex, filters, added) = self.0.take().unwrap_or_default();
-        Attachment::Clsact {
-            namespace,
-            ifindex,
-            filters,
-            added,
-        }
-    }
+/// In the same mode, or in another.
+fn is_taken(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EEXIST))
 }
 
-impl Drop for Partial {
-    fn drop(&mut self) {
-        if let Some((_, ifindex, filters, added)) = self.0.take() {
-            let _ = remove(ifindex, &filters, added);
-        }
-    }
-}
-
-/// Takes filters out; in the interface's namespace, with the lock held. One that
-/// somebody removed, and whose place another may have taken, is left alone.
-fn remove(ifindex: u32, filters: &[Filter], added: bool) -> Result<(), KernelError> {
-    let Some(name) = interface::name_now(ifindex)? else {
-        return Ok(());
-    };
-    let there = clsact::filters(ifindex)?;
-    let ours: Vec<_> = filters
-        .iter()
-        .filter(|filter| there.contains(filter))
-        .collect();
-    for filter in &ours {
-        filter.remove(&name)?;
-    }
-    // Without any of ours there, the qdisc may be somebody else's too.
-    if added && (filters.is_empty() || !ours.is_empty()) {
-        clsact::remove_if_empty(ifindex)?;
-    }
-    Ok(())
+/// Whether generic XDP would not go on either.
+fn is_final(error: &std::io::Error) -> bool {
+    let errno = error.raw_os_error();
+    is_taken(error) || matches!(errno, Some(libc::EPERM | libc::ENODEV | libc::ENOMEM))
 }
 
 impl Attachment {
-    /// The kernel's word for it.
-    pub fn hook(&self) -> &'static str {
-        match self {
-            Self::Tcx(_) => TCX,
-            Self::Clsact { .. } => "clsact",
-        }
+    /// The kernel's words for where it is.
+    pub fn hooks(&self) -> Vec<&'static str> {
+        let mut hooks: Vec<_> = self.links.iter().map(|link| link.hook).collect();
+        hooks.extend(self.filters.as_ref().map(|_| CLSACT));
+        hooks.dedup();
+        hooks
     }
 
     /// Whether the programs are still on the interface: not if it is gone, or if
     /// somebody took them off.
     pub fn is_there(&self) -> bool {
-        match self {
-            Self::Tcx(links) => links
-                .iter()
-                .all(|link| bpf::tcx_ifindex(link.as_fd()).is_ok_and(|index| index != 0)),
-            Self::Clsact {
-                namespace,
-                ifindex,
-                filters,
-                ..
-            } => namespace.run(|| clsact::filters(*ifindex)).map_or_else(
-                |error| !error.is_missing_namespace(),
-                |there| filters.iter().all(|filter| there.contains(filter)),
-            ),
-        }
+        self.links
+            .iter()
+            .all(|link| bpf::ifindex_of(link.descriptor.as_fd()).is_ok_and(|index| index != 0))
+            && self.filters.as_ref().is_none_or(Filters::are_there)
     }
 
     /// Takes the programs off. Where the interface or its namespace is gone, they
     /// went with it.
     pub fn detach(self) -> Result<(), KernelError> {
-        match self {
-            Self::Tcx(links) => drop(links),
-            Self::Clsact {
-                namespace,
-                ifindex,
-                filters,
-                added,
-            } => {
-                // A signal has come already, as a rule; a second one ends the process.
-                let _lock = Lock::take(|| false)?;
-                match namespace.run(|| remove(ifindex, &filters, added)) {
-                    Err(error) if error.is_missing_namespace() => {}
-                    result => result?,
-                }
-            }
-        }
-        Ok(())
+        drop(self.links);
+        self.filters.map_or(Ok(()), Filters::remove)
     }
 }
 
-fn program(ebpf: &mut Ebpf, direction: Direction) -> Result<&mut SchedClassifier, KernelError> {
-    ebpf.program_mut(program_name(direction))
+fn descriptor(ebpf: &Ebpf, program: Program) -> Result<BorrowedFd<'_>, KernelError> {
+    ebpf.program(program.name())
         .ok_or(KernelError::ObjectVersion)?
-        .try_into()
-        .map_err(|error| program_error("find", direction, error))
+        .fd()
+        .map(|fd| fd.as_fd())
+        .map_err(|error| program_error("find", program, error))
 }
 
-fn program_error(what: &'static str, direction: Direction, source: ProgramError) -> KernelError {
+fn classifier(ebpf: &mut Ebpf, program: Program) -> Result<&mut SchedClassifier, KernelError> {
+    find(ebpf, program)
+}
+
+fn find<'a, P>(ebpf: &'a mut Ebpf, program: Program) -> Result<&'a mut P, KernelError>
+where
+    &'a mut P: TryFrom<&'a mut programs::Program, Error = ProgramError>,
+{
+    ebpf.program_mut(program.name())
+        .ok_or(KernelError::ObjectVersion)?
+        .try_into()
+        .map_err(|error| program_error("find", program, error))
+}
+
+fn program_error(what: &'static str, program: Program, source: ProgramError) -> KernelError {
     KernelError::Program {
         what,
-        program: program_name(direction),
+        program: program.name(),
         source: Box::new(source),
     }
 }

@@ -1,5 +1,5 @@
-//! bpf(2), as far as aya does not reach: tcx links by index, whether their interface
-//! is still there, detaching those of another process, and a map that a program is
+//! bpf(2), as far as aya does not reach: links by the index of their interface, whether
+//! that is still there, detaching those of another process, and a map that a program is
 //! to hold.
 
 use std::{
@@ -8,7 +8,10 @@ use std::{
 };
 
 use aya::programs::loaded_links;
-use aya_obj::generated::{BPF_F_BEFORE, bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info};
+use aya_obj::generated::{
+    BPF_F_BEFORE, XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE, bpf_attach_type, bpf_attr, bpf_cmd,
+    bpf_link_info, bpf_link_type,
+};
 use bytemuck::Pod;
 use fault_common::layout::Direction;
 
@@ -35,20 +38,40 @@ pub fn attach_tcx(
         Direction::Egress => bpf_attach_type::BPF_TCX_EGRESS,
         Direction::Ingress => bpf_attach_type::BPF_TCX_INGRESS,
     };
+    // Before nothing in particular: at the head.
+    link(program, ifindex, attach_type, BPF_F_BEFORE)
+}
+
+/// Attaches a program to the XDP hook: in the driver, or behind it. The link lives as
+/// long as its descriptor (Linux 5.9).
+pub fn attach_xdp(program: BorrowedFd<'_>, ifindex: u32, native: bool) -> io::Result<OwnedFd> {
+    let mode = if native {
+        XDP_FLAGS_DRV_MODE
+    } else {
+        XDP_FLAGS_SKB_MODE
+    };
+    link(program, ifindex, bpf_attach_type::BPF_XDP, mode)
+}
+
+fn link(
+    program: BorrowedFd<'_>,
+    ifindex: u32,
+    attach_type: bpf_attach_type,
+    flags: u32,
+) -> io::Result<OwnedFd> {
     // SAFETY: all zero is a value of the union, by its C definition.
     let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
     attr.link_create.__bindgen_anon_1.prog_fd = program.as_raw_fd().cast_unsigned();
     attr.link_create.__bindgen_anon_2.target_ifindex = ifindex;
     attr.link_create.attach_type = attach_type as u32;
-    // Before nothing in particular: at the head.
-    attr.link_create.flags = BPF_F_BEFORE;
+    attr.link_create.flags = flags;
     let fd = bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr)?;
     // SAFETY: the kernel returned a descriptor that is ours.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// The index of the interface that a link is attached to; 0 once that is gone.
-pub fn tcx_ifindex(link: BorrowedFd<'_>) -> io::Result<u32> {
+/// The index of the interface that a tcx or XDP link is attached to; 0 once that is gone.
+pub fn ifindex_of(link: BorrowedFd<'_>) -> io::Result<u32> {
     // SAFETY: all zero is a value of both, by their C definitions.
     let (mut attr, mut info): (bpf_attr, bpf_link_info) =
         unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
@@ -56,8 +79,15 @@ pub fn tcx_ifindex(link: BorrowedFd<'_>) -> io::Result<u32> {
     attr.info.info = (&raw mut info).addr() as u64;
     attr.info.info_len = u32::try_from(size_of_val(&info)).map_err(io::Error::other)?;
     bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
-    // SAFETY: the kernel filled this member, as the link is a tcx link.
-    Ok(unsafe { info.__bindgen_anon_1.tcx.ifindex })
+    let is_xdp = info.type_ == bpf_link_type::BPF_LINK_TYPE_XDP as u32;
+    // SAFETY: the kernel filled the member of the link's type.
+    Ok(unsafe {
+        if is_xdp {
+            info.__bindgen_anon_1.xdp.ifindex
+        } else {
+            info.__bindgen_anon_1.tcx.ifindex
+        }
+    })
 }
 
 /// Detaches the links of a program, whoever holds them. Their holder sees them

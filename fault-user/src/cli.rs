@@ -231,6 +231,15 @@ pub struct Selectors {
     /// egress, ingress or both [default for loss and mark: egress]
     #[arg(long, value_enum, hide_possible_values = true)]
     pub direction: Option<Direction>,
+    /// Where frames that come in are taken: auto (tc), tc, xdp
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
+    pub hook: Hook,
     /// Network namespace: a name of `ip netns`, or a path
     #[arg(long, value_name = "NAME|PATH", value_parser = NonEmptyStringValueParser::new())]
     pub netns: Option<String>,
@@ -263,6 +272,18 @@ pub enum Direction {
     Ingress,
     /// Both.
     Both,
+}
+
+/// Where frames that come in are taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Hook {
+    /// tc.
+    #[default]
+    Auto,
+    /// tc.
+    Tc,
+    /// XDP.
+    Xdp,
 }
 
 /// How long a fault lives, and who hears of it.

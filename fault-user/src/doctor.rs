@@ -188,7 +188,7 @@ fn load() -> Finding {
     let loaded = Object::embedded()
         .and_then(|object| Loaded::new(object, LinkLayer::Ethernet, Room::default()))
         .and_then(|mut loaded| {
-            attach::load(&mut loaded, &Direction::ALL)?;
+            attach::load(&mut loaded, &attach::Program::ALL)?;
             Ok(loaded)
         });
     match loaded {

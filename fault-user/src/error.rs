@@ -63,6 +63,12 @@ pub enum Error {
     /// `--except` leaves nothing.
     #[error("no packet can match: `--except` covers everything that is selected")]
     NothingLeft,
+    /// XDP for what leaves.
+    #[error("`--hook xdp` takes what comes in, and `--direction` says egress only")]
+    XdpEgress,
+    /// XDP for what is not lost.
+    #[error("`--hook xdp` can only lose packets, and this is a `mark`")]
+    XdpMark,
 
     /// A file of addresses could not be read.
     #[error("cannot read `{}`", path.display())]
@@ -172,6 +178,11 @@ impl Error {
                     .into()
             }
             Self::NothingLeft => "`--except` always wins over `--to`; narrow it".into(),
+            Self::XdpEgress => {
+                "add `--direction ingress`, or `both` to take egress on tc; or leave out `--hook`"
+                    .into()
+            }
+            Self::XdpMark => "leave out `--hook xdp`: an XDP program sees no skb".into(),
             Self::File { .. } => "`@FILE` names a text file, one address a line".into(),
             Self::EmptyFile { .. } => {
                 "write one address, network or host name a line; `#` starts a comment".into()
@@ -202,7 +213,9 @@ impl Error {
             | Self::TooManyNearNetworks { .. }
             | Self::WideNearNetwork { .. }
             | Self::FamiliesDiffer
-            | Self::NothingLeft => 2,
+            | Self::NothingLeft
+            | Self::XdpEgress
+            | Self::XdpMark => 2,
             Self::File { .. }
             | Self::EmptyFile { .. }
             | Self::FileLine { .. }

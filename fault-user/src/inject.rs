@@ -16,7 +16,7 @@ use crate::{
     privilege,
     session::Session,
     signals::Caught,
-    spec::{FaultSpec, endpoint::Resolved},
+    spec::{Directions, FaultKind, FaultSpec, endpoint::Resolved},
 };
 
 /// A fault, where it goes and how long it lives.
@@ -41,7 +41,9 @@ pub struct Request {
     pub metrics: Option<SocketAddr>,
     /// JSON lines on stdout.
     pub json: bool,
-    /// How to attach.
+    /// Which hook takes what comes in.
+    pub hook: Hook,
+    /// How to attach on tc.
     pub attach: AttachMode,
     /// The child command and its arguments; empty for none.
     pub command: Vec<OsString>,
@@ -71,6 +73,27 @@ impl FarEnds {
             if let Some(known) = ends.names.get_mut(name) {
                 *known = addresses.to_vec();
             }
+        }
+    }
+}
+
+/// Where frames that come in are taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hook {
+    /// On tc, as those that leave.
+    #[default]
+    Tc,
+    /// On XDP: before there is an skb, where the driver can.
+    Xdp,
+}
+
+impl Hook {
+    /// Refuses a fault that it can't do.
+    pub fn check(self, spec: &FaultSpec) -> Result<(), Error> {
+        match self {
+            Self::Xdp if matches!(spec.kind, FaultKind::Mark(_)) => Err(Error::XdpMark),
+            Self::Xdp if spec.selectors.directions == Directions::Egress => Err(Error::XdpEgress),
+            _ => Ok(()),
         }
     }
 }
@@ -123,6 +146,7 @@ pub fn run(request: &Request) -> Result<i32, Error> {
             confirm: request.confirm,
             spared: &spared,
             names: request.far_ends.names().len(),
+            hook: request.hook,
             attach: request.attach,
             command: &command,
         },

@@ -2,10 +2,9 @@
 //! file can be stale, lost or out of sight.
 
 use aya::programs::{ProgramInfo, loaded_programs};
-use aya_obj::generated::bpf_prog_type;
 use fault_common::layout::{ABI, Direction, Owner};
 
-use crate::{attach::program_name, clock, error::KernelError, maps::Tables, process::Process};
+use crate::{attach, clock, error::KernelError, maps::Tables, process::Process};
 
 /// A program of ours in the kernel.
 pub struct Found {
@@ -105,16 +104,14 @@ pub fn scan() -> Result<Vec<Found>, KernelError> {
     Ok(found)
 }
 
-/// The kernel cuts names to 15 bytes.
+/// A name alone anybody may give, where unprivileged programs are allowed.
 fn direction_of(program: &ProgramInfo) -> Option<Direction> {
-    // A name alone anybody may give, where unprivileged programs are allowed.
-    if program.program_type() != bpf_prog_type::BPF_PROG_TYPE_SCHED_CLS {
-        return None;
-    }
-    Direction::ALL.into_iter().find(|direction| {
-        let name = program_name(*direction).as_bytes();
-        program.name() == &name[..name.len().min(15)]
-    })
+    attach::Program::ALL
+        .into_iter()
+        .find(|ours| {
+            program.program_type() == ours.kind() && program.name() == ours.short_name().as_bytes()
+        })
+        .map(attach::Program::direction)
 }
 
 fn is_gone(error: &(dyn std::error::Error + 'static)) -> bool {

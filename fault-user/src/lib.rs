@@ -35,5 +35,6 @@ mod signals;
 pub mod snapshot;
 pub mod spec;
 pub mod status;
+pub mod xdp;
 
 pub use error::Error;

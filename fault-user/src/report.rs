@@ -70,7 +70,7 @@ pub struct StartedRule {
     /// What was asked.
     pub asked: String,
     /// `tcx` or `clsact`.
-    pub hook: &'static str,
+    pub hook: String,
 }
 
 /// A fault that is over.

@@ -18,12 +18,13 @@ use crate::{
     active::{Faults, Plan},
     attach,
     error::KernelError,
-    inject::AttachMode,
+    inject::{AttachMode, Hook},
     lease::{LEASE, Lease},
     object::Object,
     privilege,
     report::{Event, Reporter},
     spec::{Directions, FaultKind, FaultSpec, Loss, Percent, Selectors},
+    xdp,
 };
 
 /// How to tell it.
@@ -48,6 +49,8 @@ pub struct Check {
 
 /// Datagrams a check sends.
 const DATAGRAMS: u64 = 2000;
+/// As faults go without being told otherwise.
+const DEFAULT: (Hook, AttachMode) = (Hook::Tc, AttachMode::Auto);
 
 /// Prints each check; the exit code is 1 if one fails.
 pub fn run(request: &Request) -> Result<i32, Error> {
@@ -74,15 +77,22 @@ fn checks(
     for family in Family::ALL {
         tell(all("no fault", &wire, family)?)?;
     }
-    for (mode, hook) in [(AttachMode::Tcx, "tcx"), (AttachMode::Clsact, "clsact")] {
+    for (hook, mode, name) in [
+        (Hook::Tc, AttachMode::Tcx, attach::TCX),
+        (Hook::Tc, AttachMode::Clsact, attach::CLSACT),
+        (Hook::Xdp, AttachMode::Auto, xdp::Mode::Native.name()),
+    ] {
         for direction in Direction::ALL {
+            if hook == Hook::Xdp && direction == Direction::Egress {
+                continue;
+            }
             for family in Family::ALL {
                 let spec = loss(50.0, direction);
-                let faults = match begin(&spec, &wire, mode, object) {
+                let faults = match begin(&spec, &wire, (hook, mode), object) {
                     Err(error) if mode == AttachMode::Tcx && lacks_tcx(&error) => continue,
                     result => result?,
                 };
-                let name = format!("loss 50% {} {hook}, {family:?}", direction.name());
+                let name = format!("loss 50% {} {name}, {family:?}", direction.name());
                 tell(half(name, &wire, family, direction, faults)?)?;
             }
         }
@@ -95,7 +105,7 @@ fn checks(
         },
         seed: None,
     };
-    let faults = begin(&spec, &wire, AttachMode::Auto, object)?;
+    let faults = begin(&spec, &wire, DEFAULT, object)?;
     for family in Family::ALL {
         let arrived = wire.send(family, Direction::Egress, DATAGRAMS, &dropped(&faults))?;
         tell(Check {
@@ -133,7 +143,7 @@ fn loss(points: f64, direction: Direction) -> FaultSpec {
 fn begin(
     spec: &FaultSpec,
     wire: &Wire,
-    attach: AttachMode,
+    (hook, attach): (Hook, AttachMode),
     object: Object<'_>,
 ) -> Result<Faults, Error> {
     let plan = Plan {
@@ -145,6 +155,7 @@ fn begin(
         namespace: wire.near(),
         duration: None,
         confirm: None,
+        hook,
         attach,
         command: "selftest",
     };
@@ -204,7 +215,7 @@ fn half(
 /// A controller that doesn't renew its lease loses its fault.
 fn lease(wire: &Wire, object: Object<'_>) -> Result<Check, Error> {
     let spec = loss(100.0, Direction::Egress);
-    let faults = begin(&spec, wire, AttachMode::Auto, object)?;
+    let faults = begin(&spec, wire, DEFAULT, object)?;
     let begun = Instant::now();
     let mut arrived = 0;
     while arrived == 0 && begun.elapsed() < LEASE * 2 {

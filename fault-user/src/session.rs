@@ -19,6 +19,7 @@ use tokio::{
 use crate::{
     Error,
     active::{Active, Faults},
+    attach::CLSACT,
     clock,
     confirm::Confirmation,
     error::{self, KernelError},
@@ -32,6 +33,7 @@ use crate::{
     signals::{self, Caught, Ended},
     snapshot::Snapshot,
     spec::FaultSpec,
+    xdp,
 };
 
 /// How often the interfaces are looked after.
@@ -102,6 +104,13 @@ impl Session {
         };
         // Who doesn't read this won't read the rest: the first look ends the run.
         let _ = reporter.event(&started(request, &faults, seed));
+        for active in &faults.active {
+            if active.hooks().contains(&xdp::Mode::Generic.name()) {
+                let name = &active.interface.name;
+                let note = format!("no native XDP on `{name}`: it costs as much as `--hook tc`");
+                let _ = reporter.event(&Event::Note(note));
+            }
+        }
         // Whoever has read it may have ended the fault by now.
         let child = if signals::pending() {
             None
@@ -112,7 +121,7 @@ impl Session {
         let by_filter = faults
             .active
             .iter()
-            .any(|active| active.hook() == Some("clsact"));
+            .any(|active| active.hooks().contains(&CLSACT));
         privilege::keep(match (by_filter, namespace.is_own()) {
             (false, _) => &[],
             (true, true) => &[Capability::CAP_NET_ADMIN],
@@ -408,7 +417,7 @@ fn started(request: &Request, faults: &Faults, seed: u64) -> Event {
                     iface: active.interface.name.clone(),
                     directions: active.directions().iter().map(|it| it.name()).collect(),
                     asked: named.asked.clone(),
-                    hook: active.hook().unwrap_or_default(),
+                    hook: active.hooks().join("+"),
                 })
             })
             .collect(),

@@ -63,15 +63,7 @@ impl Counting {
         let link = if kernel::hooks().contains(&"tcx") {
             Some(lab.near.run(|| {
                 let index = if_nametoindex(lab.dev(Side::Near)).expect("the interface is there");
-                bpf(
-                    LINK_CREATE,
-                    &mut LinkCreate {
-                        program: program.as_raw_fd().cast_unsigned(),
-                        index,
-                        attach_type,
-                        ..LinkCreate::default()
-                    },
-                )
+                link(&program, index, attach_type, 0)
             }))
         } else {
             filter(lab, sender, &program);
@@ -96,6 +88,69 @@ impl Counting {
         assert_eq!(result, 0, "{}", io::Error::last_os_error());
         value
     }
+}
+
+/// A program on the XDP hook that lets everything pass; gone when dropped.
+#[derive(Debug)]
+pub struct Xdp {
+    _link: OwnedFd,
+}
+
+impl Xdp {
+    /// Attaches it at the near end, in the driver or behind it.
+    #[track_caller]
+    pub fn on(lab: &Lab, name: &str, native: bool) -> Self {
+        let program = returning(XDP, name, XDP_PASS);
+        let mode = if native { DRIVER_MODE } else { SKB_MODE };
+        let link = lab.near.run(|| {
+            let index = if_nametoindex(lab.dev(Side::Near)).expect("the interface is there");
+            link(&program, index, XDP_LINK, mode)
+        });
+        Self { _link: link }
+    }
+}
+
+/// Programs that let everything pass, on the hooks of the loopback interface that keep
+/// their programs by links.
+#[track_caller]
+pub fn on_loopback() -> Vec<OwnedFd> {
+    const LOOPBACK: u32 = 1;
+    let xdp = returning(XDP, "idle", XDP_PASS);
+    let mut links = vec![link(&xdp, LOOPBACK, XDP_LINK, SKB_MODE)];
+    if kernel::hooks().contains(&"tcx") {
+        let tc = returning(SCHED_CLS, "idle", TCX_NEXT);
+        links.extend([TCX_INGRESS, TCX_EGRESS].map(|hook| link(&tc, LOOPBACK, hook, 0)));
+    }
+    links
+}
+
+/// A program that returns a number.
+#[track_caller]
+fn returning(prog_type: u32, name: &str, number: i32) -> OwnedFd {
+    let code = [instruction(0xb7, 0, 0, 0, number), EXIT];
+    let mut attr = ProgLoad {
+        prog_type,
+        instructions: 2,
+        code: code.as_ptr() as u64,
+        license: c"GPL".as_ptr() as u64,
+        ..ProgLoad::default()
+    };
+    attr.name[..name.len()].copy_from_slice(name.as_bytes());
+    bpf(PROG_LOAD, &mut attr)
+}
+
+#[track_caller]
+fn link(program: &OwnedFd, index: u32, attach_type: u32, flags: u32) -> OwnedFd {
+    bpf(
+        LINK_CREATE,
+        &mut LinkCreate {
+            program: program.as_raw_fd().cast_unsigned(),
+            index,
+            attach_type,
+            flags,
+            ..LinkCreate::default()
+        },
+    )
 }
 
 /// Adds a filter, by way of a path that tc(8) finds the program at.
@@ -137,6 +192,13 @@ const OBJ_PIN: libc::c_int = 6;
 const LINK_CREATE: libc::c_int = 28;
 const ARRAY: u32 = 2;
 const SCHED_CLS: u32 = 3;
+const XDP: u32 = 6;
+const XDP_LINK: u32 = 37;
+const XDP_PASS: i32 = 2;
+const TCX_NEXT: i32 = -1;
+// linux/if_link.h
+const SKB_MODE: u32 = 2;
+const DRIVER_MODE: u32 = 4;
 const TCX_INGRESS: u32 = 46;
 const TCX_EGRESS: u32 = 47;
 
@@ -166,6 +228,8 @@ struct ProgLoad {
     code: u64,
     license: u64,
     log: [u64; 2],
+    version_and_flags: u64,
+    name: [u8; 16],
 }
 
 #[repr(C)]
@@ -187,12 +251,6 @@ struct LinkCreate {
 
 /// Adds one to the map's entry 0 if the skb has the mark, then returns `TCX_NEXT`.
 fn instructions(map: i32, mark: Option<i32>) -> [u64; 14] {
-    /// Code, destination and source registers, offset, immediate.
-    fn instruction(code: u8, to: u8, from: u8, offset: i16, immediate: i32) -> u64 {
-        let [low, high] = offset.to_le_bytes();
-        let [a, b, c, d] = immediate.to_le_bytes();
-        u64::from_le_bytes([code, from << 4 | to, low, high, a, b, c, d])
-    }
     // `if r6 != mark goto end`, or an empty jump.
     let skip = match mark {
         Some(mark) => instruction(0x55, 6, 0, 10, mark),
@@ -201,19 +259,28 @@ fn instructions(map: i32, mark: Option<i32>) -> [u64; 14] {
     [
         instruction(0x61, 6, 1, 8, 0), // r6 = skb->mark
         skip,
-        instruction(0xb7, 1, 0, 0, 0),   // r1 = 0
-        instruction(0x63, 10, 1, -4, 0), // *(u32 *)(r10 - 4) = r1
-        instruction(0xbf, 2, 10, 0, 0),  // r2 = r10
-        instruction(0x07, 2, 0, 0, -4),  // r2 += -4
-        instruction(0x18, 1, 1, 0, map), // r1 = map
-        instruction(0x00, 0, 0, 0, 0),   // its upper half
-        instruction(0x85, 0, 0, 0, 1),   // call bpf_map_lookup_elem
-        instruction(0x15, 0, 0, 2, 0),   // if r0 == 0 goto end
-        instruction(0xb7, 1, 0, 0, 1),   // r1 = 1
-        instruction(0xdb, 0, 1, 0, 0),   // lock *(u64 *)(r0 + 0) += r1
-        instruction(0xb7, 0, 0, 0, -1),  // end: r0 = TCX_NEXT
-        instruction(0x95, 0, 0, 0, 0),   // exit
+        instruction(0xb7, 1, 0, 0, 0),        // r1 = 0
+        instruction(0x63, 10, 1, -4, 0),      // *(u32 *)(r10 - 4) = r1
+        instruction(0xbf, 2, 10, 0, 0),       // r2 = r10
+        instruction(0x07, 2, 0, 0, -4),       // r2 += -4
+        instruction(0x18, 1, 1, 0, map),      // r1 = map
+        instruction(0x00, 0, 0, 0, 0),        // its upper half
+        instruction(0x85, 0, 0, 0, 1),        // call bpf_map_lookup_elem
+        instruction(0x15, 0, 0, 2, 0),        // if r0 == 0 goto end
+        instruction(0xb7, 1, 0, 0, 1),        // r1 = 1
+        instruction(0xdb, 0, 1, 0, 0),        // lock *(u64 *)(r0 + 0) += r1
+        instruction(0xb7, 0, 0, 0, TCX_NEXT), // end: r0 = TCX_NEXT
+        EXIT,
     ]
+}
+
+const EXIT: u64 = instruction(0x95, 0, 0, 0, 0);
+
+/// Code, destination and source registers, offset, immediate.
+const fn instruction(code: u8, to: u8, from: u8, offset: i16, immediate: i32) -> u64 {
+    let [low, high] = offset.to_le_bytes();
+    let [a, b, c, d] = immediate.to_le_bytes();
+    u64::from_le_bytes([code, from << 4 | to, low, high, a, b, c, d])
 }
 
 #[track_caller]

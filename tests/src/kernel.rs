@@ -32,6 +32,12 @@ pub fn hooks() -> Vec<&'static str> {
     }
 }
 
+/// The options that choose among all hooks there are, for a fault in both directions.
+pub fn ways() -> Vec<String> {
+    let tc = hooks().into_iter().map(|hook| format!("--attach {hook}"));
+    tc.chain(["--hook xdp".to_owned()]).collect()
+}
+
 /// Whether a test that is about tcx can run here; else it is counted as skipped, and
 /// has to return.
 pub fn has_tcx() -> bool {

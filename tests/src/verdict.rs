@@ -3,16 +3,16 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
-use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
-use fault_common::{layout::Direction, packet::LinkLayer};
+use aya::programs::{self, SchedClassifier, TestRun as _, TestRunOptions};
+use fault_common::packet::LinkLayer;
 use fault_user::{
-    attach,
+    attach::{self, Program},
     maps::{FarEnds, Loaded, Room},
     object::Object,
     spec::RuleSet,
 };
 
-/// faultctl's programs for both directions, with their tables.
+/// faultctl's programs, with their tables.
 pub struct Programs {
     /// The tables.
     pub loaded: Loaded,
@@ -23,7 +23,7 @@ pub struct Programs {
 pub struct Outcome {
     /// Whether it is lost.
     pub dropped: bool,
-    /// Its skb mark.
+    /// Its skb mark; without an skb, the one before.
     pub mark: u32,
     /// The frame afterwards.
     pub frame: Vec<u8>,
@@ -49,7 +49,7 @@ impl Programs {
             prefixes: entries,
         };
         let mut loaded = Loaded::new(Object::embedded()?, link, room)?;
-        attach::load(&mut loaded, &Direction::ALL)?;
+        attach::load(&mut loaded, &Program::ALL)?;
         Ok(Self { loaded })
     }
 
@@ -65,25 +65,16 @@ impl Programs {
         Ok(self.loaded.readdress(&set, far_ends)?)
     }
 
-    /// The program for a direction.
-    pub fn program(&mut self, direction: Direction) -> Result<&mut SchedClassifier> {
-        self.loaded
-            .ebpf
-            .program_mut(attach::program_name(direction))
-            .context("no such program")?
-            .try_into()
-            .context("no classifier")
-    }
-
-    /// Runs a frame that carries `segments` packets through a program.
-    pub fn run(
-        &mut self,
-        direction: Direction,
-        frame: &[u8],
-        mark: u32,
-        segments: u32,
-    ) -> Result<Outcome> {
-        run(self.program(direction)?, direction, frame, mark, segments)
+    /// Runs a frame through a program. On tc it carries `segments` packets.
+    pub fn run(&self, program: Program, frame: &[u8], mark: u32, segments: u32) -> Result<Outcome> {
+        let loaded = self.loaded.ebpf.program(program.name());
+        let loaded = loaded.context("no such program")?;
+        match program {
+            Program::Egress | Program::Ingress => {
+                run(loaded.try_into()?, program, frame, mark, segments)
+            }
+            Program::Xdp => run_xdp(loaded.try_into()?, frame, mark),
+        }
     }
 }
 
@@ -93,10 +84,10 @@ fn split(set: &RuleSet) -> (RuleSet, Arc<FarEnds>) {
     (set, far_ends)
 }
 
-/// Runs a frame that carries `segments` packets through a program.
+/// Runs a frame that carries `segments` packets through a program on tc.
 pub fn run(
-    program: &SchedClassifier,
-    direction: Direction,
+    loaded: &SchedClassifier,
+    program: Program,
     frame: &[u8],
     mark: u32,
     segments: u32,
@@ -109,7 +100,7 @@ pub fn run(
     }
     let mut after = Context::default();
     let mut data = vec![0; frame.len() + 256];
-    let result = program.test_run(TestRunOptions {
+    let result = loaded.test_run(TestRunOptions {
         data_in: Some(frame),
         data_out: Some(&mut data),
         ctx_in: Some(&context.0),
@@ -117,14 +108,34 @@ pub fn run(
         ..TestRunOptions::default()
     })?;
     data.truncate(result.data_size_out as usize);
-    let dropped = match (direction, result.return_value.cast_signed()) {
+    let dropped = match (program, result.return_value.cast_signed()) {
         (_, TC_ACT_UNSPEC) => false,
-        (Direction::Egress, TC_ACT_REDIRECT) | (Direction::Ingress, TC_ACT_SHOT) => true,
+        (Program::Egress, TC_ACT_REDIRECT) | (Program::Ingress, TC_ACT_SHOT) => true,
         (_, other) => anyhow::bail!("unexpected verdict {other}"),
     };
     Ok(Outcome {
         dropped,
         mark: after.get(MARK),
+        frame: data,
+    })
+}
+
+fn run_xdp(loaded: &programs::Xdp, frame: &[u8], mark: u32) -> Result<Outcome> {
+    let mut data = vec![0; frame.len()];
+    let result = loaded.test_run(TestRunOptions {
+        data_in: Some(frame),
+        data_out: Some(&mut data),
+        ..TestRunOptions::default()
+    })?;
+    data.truncate(result.data_size_out as usize);
+    let dropped = match result.return_value {
+        XDP_PASS => false,
+        XDP_DROP => true,
+        other => anyhow::bail!("unexpected verdict {other}"),
+    };
+    Ok(Outcome {
+        dropped,
+        mark,
         frame: data,
     })
 }
@@ -145,6 +156,11 @@ const TC_ACT_UNSPEC: i32 = -1;
 const TC_ACT_SHOT: i32 = 2;
 /// `linux/pkt_cls.h`
 const TC_ACT_REDIRECT: i32 = 7;
+
+/// `linux/bpf.h`
+const XDP_DROP: u32 = 1;
+/// `linux/bpf.h`
+const XDP_PASS: u32 = 2;
 
 /// `struct __sk_buff` (linux/bpf.h), which only grows at its end.
 struct Context([u8; 192]);

@@ -30,12 +30,23 @@ pub fn cargo(subcommand: &str) -> Command {
 pub struct Executable {
     /// Name of the target
     pub name: String,
-    /// Whether it is a test of tests/, not of a library or binary
-    pub is_integration_test: bool,
+    /// What it is
+    pub kind: Kind,
     /// Directory of the package
     pub package: PathBuf,
     /// Where it lies
     pub path: PathBuf,
+}
+
+/// What an executable is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A binary, which `cargo test` builds too where integration tests may call it
+    Binary,
+    /// The tests of a library or binary
+    UnitTest,
+    /// A test of tests/
+    IntegrationTest,
 }
 
 /// Builds and returns the executables.
@@ -103,7 +114,13 @@ fn executable(line: &str) -> Option<Executable> {
     let kinds = message["target"]["kind"].as_array()?;
     Some(Executable {
         name: text(&message["target"]["name"])?,
-        is_integration_test: kinds.iter().any(|kind| kind == "test"),
+        kind: if message["profile"]["test"] != true {
+            Kind::Binary
+        } else if kinds.iter().any(|kind| kind == "test") {
+            Kind::IntegrationTest
+        } else {
+            Kind::UnitTest
+        },
         package: Path::new(message["manifest_path"].as_str()?)
             .parent()?
             .to_path_buf(),
@@ -117,17 +134,27 @@ mod tests {
 
     #[test]
     fn executable_is_read_from_cargos_message() {
-        let line = r#"{"reason":"compiler-artifact","manifest_path":"/w/tests/Cargo.toml",
-            "target":{"kind":["test"],"name":"cli"},"executable":"/w/target/debug/deps/cli-1"}"#;
-        assert_eq!(
-            executable(line),
-            Some(Executable {
-                name: "cli".to_owned(),
-                is_integration_test: true,
-                package: "/w/tests".into(),
-                path: "/w/target/debug/deps/cli-1".into(),
-            })
-        );
+        for (kind, is_test, expected) in [
+            ("test", true, Kind::IntegrationTest),
+            ("lib", true, Kind::UnitTest),
+            ("bin", true, Kind::UnitTest),
+            ("bin", false, Kind::Binary),
+        ] {
+            let line = format!(
+                r#"{{"reason":"compiler-artifact","manifest_path":"/w/tests/Cargo.toml",
+                "target":{{"kind":["{kind}"],"name":"cli"}},"profile":{{"test":{is_test}}},
+                "executable":"/w/target/debug/deps/cli-1"}}"#
+            );
+            assert_eq!(
+                executable(&line),
+                Some(Executable {
+                    name: "cli".to_owned(),
+                    kind: expected,
+                    package: "/w/tests".into(),
+                    path: "/w/target/debug/deps/cli-1".into(),
+                })
+            );
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 
 use crate::{
-    cargo::{self, Executable, cargo},
+    cargo::{self, Executable, Kind, cargo},
     command::{self, say},
     count::{Table, Tally},
     ebpf, run, setup,
@@ -54,9 +54,9 @@ impl Level {
     /// Whether a test belongs to it.
     pub fn has(self, test: &Executable) -> bool {
         if self == Self::Unit {
-            !test.is_integration_test
+            test.kind == Kind::UnitTest
         } else {
-            test.is_integration_test && test.name == self.name()
+            test.kind == Kind::IntegrationTest && test.name == self.name()
         }
     }
 }
@@ -174,15 +174,17 @@ mod tests {
 
     #[test]
     fn test_belongs_to_the_level_of_its_name() {
-        let test = |name: &str, is_integration_test| Executable {
+        let test = |name: &str, kind| Executable {
             name: name.to_owned(),
-            is_integration_test,
+            kind,
             package: "/".into(),
             path: "/".into(),
         };
-        assert!(Level::Cli.has(&test("cli", true)));
-        assert!(!Level::Unit.has(&test("cli", true)));
-        assert!(!Level::Cli.has(&test("cli", false)));
-        assert!(Level::Unit.has(&test("fault_common", false)));
+        assert!(Level::Cli.has(&test("cli", Kind::IntegrationTest)));
+        assert!(!Level::Unit.has(&test("cli", Kind::IntegrationTest)));
+        assert!(!Level::Cli.has(&test("cli", Kind::UnitTest)));
+        // A binary that an integration test may call is none.
+        assert!(!Level::Unit.has(&test("cli", Kind::Binary)));
+        assert!(Level::Unit.has(&test("fault_common", Kind::UnitTest)));
     }
 }

@@ -9,12 +9,15 @@
     reason = "the attribute that makes a program drops its documentation and decides its argument"
 )]
 
-use aya_ebpf::{macros::classifier, programs::TcContext};
+use aya_ebpf::{
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
+};
 use fault_common::{
     layout::{ABI, Direction},
     packet::LinkLayer,
 };
-use fault_ebpf::classify;
+use fault_ebpf::{classify, receive};
 
 /// Layouts of this object, read by user space before it loads anything.
 #[unsafe(link_section = "faultctl_abi")]
@@ -29,25 +32,30 @@ static NO_LINK_LAYER: u8 = 0;
 /// Frames that leave the interface.
 #[classifier]
 pub fn faultctl_egress(ctx: TcContext) -> i32 {
-    on_link(&ctx, Direction::Egress)
+    classify(&ctx, link(), Direction::Egress)
 }
 
 /// Frames that arrive at the interface.
 #[classifier]
 pub fn faultctl_ingress(ctx: TcContext) -> i32 {
-    on_link(&ctx, Direction::Ingress)
+    classify(&ctx, link(), Direction::Ingress)
+}
+
+/// Frames that the interface's driver has received, of one buffer or several.
+#[xdp(frags)]
+pub fn faultctl_xdp(ctx: XdpContext) -> u32 {
+    receive(&ctx, link())
 }
 
 #[inline(always)]
-fn on_link(ctx: &TcContext, direction: Direction) -> i32 {
+fn link() -> LinkLayer {
     // SAFETY: a constant for the kernel; volatile, because the compiler must not
     // take the value that it sees here for the last word.
-    let link = if unsafe { (&raw const NO_LINK_LAYER).read_volatile() } == 0 {
+    if unsafe { (&raw const NO_LINK_LAYER).read_volatile() } == 0 {
         LinkLayer::Ethernet
     } else {
         LinkLayer::None
-    };
-    classify(ctx, link, direction)
+    }
 }
 
 #[panic_handler]

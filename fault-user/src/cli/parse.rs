@@ -5,8 +5,8 @@ use std::{ffi::OsString, path::PathBuf};
 use clap::Parser as _;
 
 use super::{
-    Attach, ClearArgs, Cli, Direction, DoctorArgs, DownArgs, DownMode, Life, LossArgs, MarkArgs,
-    PartitionArgs, Selectors, SelftestArgs, StatusArgs, Verb, refusal,
+    Attach, ClearArgs, Cli, Direction, DoctorArgs, DownArgs, DownMode, Hook, Life, LossArgs,
+    MarkArgs, PartitionArgs, Selectors, SelftestArgs, StatusArgs, Verb, refusal,
 };
 use crate::{
     Error, clear, doctor,
@@ -134,6 +134,11 @@ fn inject(kind: FaultKind, selectors: Selectors, life: Life) -> Result<Command, 
         seed: selectors.seed,
     };
     spec.check()?;
+    let hook = match selectors.hook {
+        Hook::Auto | Hook::Tc => inject::Hook::Tc,
+        Hook::Xdp => inject::Hook::Xdp,
+    };
+    hook.check(&spec)?;
     Ok(Command::Inject(Box::new(inject::Request {
         spec,
         far_ends: FarEnds { to, except },
@@ -145,6 +150,7 @@ fn inject(kind: FaultKind, selectors: Selectors, life: Life) -> Result<Command, 
             (None, None, None) => Place::Own,
         },
         include_ssh: selectors.include_ssh,
+        hook,
         duration: life.duration,
         confirm: life.confirm,
         metrics: life.metrics,
@@ -226,6 +232,7 @@ mod tests {
                 confirm: None,
                 metrics: None,
                 json: false,
+                hook: inject::Hook::Tc,
                 attach: AttachMode::Auto,
                 command: Vec::new(),
             }

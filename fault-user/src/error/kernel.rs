@@ -4,7 +4,11 @@ use std::{io, path::PathBuf};
 
 use aya::{EbpfError, maps::MapError, programs::ProgramError};
 
-use crate::container::ContainerId;
+use crate::{
+    attach::Program,
+    container::ContainerId,
+    xdp::{self, XdpProgram},
+};
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
@@ -42,6 +46,16 @@ pub enum KernelError {
         hook: &'static str,
         /// Why.
         source: io::Error,
+    },
+    /// The one XDP program that an interface can have is somebody else's.
+    #[error("the XDP hook of `{iface}` is taken by {}", taken_by(program, holders))]
+    XdpTaken {
+        /// The interface.
+        iface: String,
+        /// Their program.
+        program: XdpProgram,
+        /// The processes that hold it: pid and name.
+        holders: Vec<(u32, String)>,
     },
     /// No such interface.
     #[error("no interface `{name}`")]
@@ -176,6 +190,25 @@ pub enum KernelError {
     },
 }
 
+fn taken_by(program: &XdpProgram, holders: &[(u32, String)]) -> String {
+    let what = if program.name == xdp::DISPATCHER {
+        "libxdp's dispatcher"
+    } else {
+        "a program"
+    };
+    let holders: Vec<_> = holders
+        .iter()
+        .map(|(pid, name)| format!("`{name}` with pid {pid}"))
+        .collect();
+    let held = if holders.is_empty() {
+        String::new()
+    } else {
+        format!(" of {}", holders.join(", "))
+    };
+    let XdpProgram { id, name, mode } = program;
+    format!("{what}{held}: `{name}`, id {id}, by {}", mode.name())
+}
+
 fn full(error: &MapError) -> &'static str {
     if is_full(error) { " is full" } else { "" }
 }
@@ -260,6 +293,12 @@ impl KernelError {
             Self::NoInterface { there, .. } => {
                 let there: Vec<_> = there.iter().map(|name| format!("`{name}`")).collect();
                 format!("interfaces here: {}", there.join(", "))
+            }
+            Self::XdpTaken { program, .. } if program.name == Program::Xdp.name() => {
+                "`faultctl status` shows that fault".into()
+            }
+            Self::XdpTaken { .. } => {
+                "leave out `--hook xdp`: the tc hooks have room for everybody".into()
             }
             Self::OnlyLoopback => "name it: `--iface lo`".into(),
             Self::NoProcess { .. } => "`ps -e` lists them".into(),

@@ -4,10 +4,9 @@
 use std::{collections::BTreeMap, time::Instant};
 
 use anyhow::{Context as _, Result};
-use aya::programs::SchedClassifier;
-use fault_common::{layout::Direction, packet::LinkLayer};
+use fault_common::packet::LinkLayer;
 use fault_user::{
-    attach,
+    attach::{self, Program},
     maps::{Loaded, Room},
     object::Object,
 };
@@ -32,23 +31,19 @@ fn main() -> Result<()> {
 fn measure() -> Result<BTreeMap<String, Cost>> {
     let mut costs = BTreeMap::new();
     for (link, name) in [(LinkLayer::Ethernet, "ethernet"), (LinkLayer::None, "ip")] {
-        for direction in Direction::ALL {
+        for program in Program::ALL {
             let mut loaded = Loaded::new(Object::embedded()?, link, Room::default())?;
             let start = Instant::now();
-            attach::load(&mut loaded, &[direction])?;
+            attach::load(&mut loaded, &[program])?;
             let span = start.elapsed();
-            let program: &SchedClassifier = loaded
-                .ebpf
-                .program(attach::program_name(direction))
-                .context("no such program")?
-                .try_into()?;
-            let info = program.info()?;
+            let loaded = loaded.ebpf.program(program.name());
+            let info = loaded.context("no such program")?.info()?;
             let cost = Cost {
                 verified_insns: info.verified_instruction_count().context("Linux 5.16")?,
                 xlated_bytes: info.size_translated().context("no size")?,
                 load_ms: span.as_secs_f64() * 1000.0,
             };
-            costs.insert(format!("{}/{name}", attach::program_name(direction)), cost);
+            costs.insert(format!("{}/{name}", program.name()), cost);
         }
     }
     Ok(costs)

@@ -8,7 +8,7 @@ use fault_tests::{
         self, DESTINATION_OPTIONS, FRAGMENT, Fragment, HOP_BY_HOP, UDP, ethernet, fragment_header,
         ip, options_header,
     },
-    kernel::hooks,
+    kernel::ways,
     packet,
     tun::Tun,
     udp,
@@ -25,10 +25,10 @@ fn check(
     expected: u64,
     frame: impl Fn(Side, &[u8; 8]) -> Vec<u8> + Sync,
 ) {
-    for hook in hooks() {
+    for way in ways() {
         let faultctl = Faultctl::start(
             &lab.near,
-            &format!("partition --iface eth0 --proto udp --port {PORT} --attach {hook}"),
+            &format!("partition --iface eth0 --proto udp --port {PORT} {way}"),
         );
         let lost = Side::ALL.map(|sender| {
             packet::flow(lab, sender, ether_type, COUNT, |number| {
@@ -37,9 +37,9 @@ fn check(
             .lost()
         });
         let ended = faultctl.end();
-        assert_eq!(lost, [expected; 2], "{hook}");
+        assert_eq!(lost, [expected; 2], "{way}");
         let dropped = Side::ALL.map(|sender| ended.count(sender.direction(), "dropped"));
-        assert_eq!(dropped, lost, "{hook}");
+        assert_eq!(dropped, lost, "{way}");
     }
 }
 
@@ -200,7 +200,7 @@ fn unknown_frames_pass_a_rule_with_selectors_and_not_one_without() {
 
 #[test]
 fn interface_without_ethernet_header_has_the_same_rules() {
-    for hook in hooks() {
+    for way in ways() {
         let namespace = Namespace::new();
         let mut tun = Tun::new(&namespace, "tun0");
         namespace.ip(
@@ -211,7 +211,7 @@ fn interface_without_ethernet_header_has_the_same_rules() {
             for (port, lost) in [(PORT, COUNT), (PORT + 1, 0)] {
                 let faultctl = Faultctl::start(
                     &namespace,
-                    &format!("partition --iface tun0 --to {far} --port {PORT} --attach {hook}"),
+                    &format!("partition --iface tun0 --to {far} --port {PORT} {way}"),
                 );
                 tun.drain();
                 let ends = ((near, 1_000).into(), (far, port).into());

@@ -9,7 +9,7 @@ use std::{
 use fault_tests::{
     Family, Lab, Side,
     faultctl::{command, words},
-    kernel::hooks,
+    kernel::ways,
     udp,
     wait::until,
 };
@@ -41,9 +41,9 @@ fn no_effect_outlives_the_lease_at_a_hundred_random_moments() {
 fn end_at_random(lab: &Lab, moment: usize) {
     // From before the program is loaded to well after it is attached.
     let after = Duration::from_micros(splitmix(moment as u64) % 1_500_000);
-    let hook = hooks()[moment % hooks().len()];
+    let way = &ways()[moment % ways().len()];
     let signal = [Signal::SIGKILL, Signal::SIGSTOP][moment / 2 % 2];
-    let line = format!("loss 100 --iface eth0 --direction both --attach {hook}");
+    let line = format!("loss 100 --iface eth0 --direction both {way}");
     let child = command(&lab.near, &words(&line))
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -60,7 +60,7 @@ fn end_at_random(lab: &Lab, moment: usize) {
             .all(|sender| udp::flow(lab, Family::V4, sender, 10).lost() == 0)
     };
     until(
-        &format!("{signal} {after:?} after the start on {hook}: no effect"),
+        &format!("{signal} {after:?} after the start by {way}: no effect"),
         BOUND,
         || passes().then_some(()),
     );

@@ -21,3 +21,4 @@ mod privileges;
 mod selectors;
 mod ssh;
 mod virtio;
+mod xdp;

@@ -15,6 +15,7 @@ use fault_tests::{
     kernel::cases,
     verdict::{Programs, runs},
 };
+use fault_user::attach::Program;
 
 use crate::{
     generate::{Dice, checksum, connections, frame, rule_set},
@@ -93,7 +94,8 @@ fn compare(
     let before = reasons(programs);
     let mut lost = 0;
     for case in 0..FRAMES {
-        let direction = dice.of(&Direction::ALL);
+        let program = dice.of(&Program::ALL);
+        let direction = program.direction();
         let frame = loop {
             let frame = frame(&mut dice, link, connections);
             if runs(&frame) {
@@ -101,15 +103,25 @@ fn compare(
             }
         };
         let mark = dice.of(&[0, 1, u32::MAX]);
-        let segments = dice.of(&[1, 1, 1, 2, 45]);
+        let segments = match program {
+            Program::Xdp => 1,
+            _ => dice.of(&[1, 1, 1, 2, 45]),
+        };
         let verdict = model.decide(&frame, segments, link, direction);
         let outcome = programs
-            .run(direction, &frame, mark, segments)
+            .run(program, &frame, mark, segments)
             .unwrap_or_else(|error| panic!("set {n}, case {case}: {error:#}"));
-        let at = || format!("set {n}, case {case}, {direction:?}, {frame:02x?}, {set:#?}");
+        let at = || format!("set {n}, case {case}, {program:?}, {frame:02x?}, {set:#?}");
         assert_eq!(outcome.dropped, verdict.drop, "{}", at());
         lost += u64::from(verdict.drop);
-        if !verdict.drop {
+        if program == Program::Xdp {
+            assert_eq!(
+                (outcome.mark, outcome.frame),
+                (mark, frame.clone()),
+                "{}",
+                at()
+            );
+        } else if !verdict.drop {
             assert_eq!(
                 outcome.mark,
                 mark & !verdict.mark_mask | verdict.mark,

@@ -1,11 +1,14 @@
 //! Frames of nothing but chance.
 
-use fault_common::{layout::Direction, packet::LinkLayer};
+use fault_common::packet::LinkLayer;
 use fault_tests::{
     kernel::cases,
     verdict::{Programs, runs},
 };
-use fault_user::spec::{FaultKind, FaultSpec, Selectors, compile};
+use fault_user::{
+    attach::Program,
+    spec::{FaultKind, FaultSpec, Selectors, compile},
+};
 
 use crate::generate::Dice;
 
@@ -33,7 +36,7 @@ fn random_frames_pass_what_no_rule_names() {
         .collect();
     assert_eq!((set.hosts.len(), named.len()), (1, 1));
     let mut dice = Dice::new(0x5eed);
-    let mut links = [LinkLayer::Ethernet, LinkLayer::None].map(|link| {
+    let links = [LinkLayer::Ethernet, LinkLayer::None].map(|link| {
         let mut programs = Programs::load(link, 64).expect("the programs load");
         programs.replace(&set).expect("the rules fit");
         programs
@@ -53,12 +56,12 @@ fn random_frames_pass_what_no_rule_names() {
         if !runs(&frame) {
             frame.resize(54, 0);
         }
-        let direction = dice.of(&Direction::ALL);
+        let program = dice.of(&Program::ALL);
         let outcome = links[dice.below(2)]
-            .run(direction, &frame, 7, 1)
+            .run(program, &frame, 7, 1)
             .unwrap_or_else(|error| panic!("frame {n}: {error:#}"));
         // A chance of 2^-32 at most for each frame to be named after all.
-        assert!(!outcome.dropped, "frame {n}, {direction:?}: {frame:02x?}");
+        assert!(!outcome.dropped, "frame {n}, {program:?}: {frame:02x?}");
         assert_eq!((outcome.mark, outcome.frame), (7, frame), "frame {n}");
     }
 }

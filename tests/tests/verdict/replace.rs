@@ -9,6 +9,7 @@ use aya::programs::SchedClassifier;
 use fault_common::{layout::Direction, packet::LinkLayer};
 use fault_tests::verdict::{Programs, run};
 use fault_user::{
+    attach::Program,
     error::KernelError,
     spec::{FaultKind, FaultSpec, RuleSet, Selectors, compile},
 };
@@ -51,9 +52,8 @@ fn a_host_that_both_sets_name_is_never_missed_meanwhile() {
     programs.replace(&sets[0]).expect("the rules fit");
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
-        let info = programs
-            .program(Direction::Egress)
-            .and_then(|it| Ok(it.info()?));
+        let loaded = programs.loaded.ebpf.program(Program::Egress.name());
+        let info = loaded.expect("the program").info();
         let info = info.expect("the program's info");
         let second = SchedClassifier::from_program_info(info, "second".into());
         let second = second.expect("a second handle on the program");
@@ -62,7 +62,7 @@ fn a_host_that_both_sets_name_is_never_missed_meanwhile() {
             let mut runs = 0_u64;
             while !stop.load(Ordering::Relaxed) {
                 for frame in [to([10, 0, 0, 2]), to([10, 1, 0, 9])] {
-                    let outcome = run(&second, Direction::Egress, &frame, 0, 1).expect("a run");
+                    let outcome = run(&second, Program::Egress, &frame, 0, 1).expect("a run");
                     assert!(outcome.dropped, "missed after {runs} runs");
                     runs += 1;
                 }
@@ -127,6 +127,6 @@ fn a_full_map_is_named_and_leaves_the_old_set_in_force() {
 }
 
 fn dropped(programs: &mut Programs, address: [u8; 4]) -> bool {
-    let outcome = programs.run(Direction::Egress, &to(address), 0, 1);
+    let outcome = programs.run(Program::Egress, &to(address), 0, 1);
     outcome.expect("a run").dropped
 }

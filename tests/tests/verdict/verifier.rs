@@ -1,8 +1,8 @@
 //! What the kernel's verifier has to walk to accept the programs.
 
-use aya::programs::SchedClassifier;
-use fault_common::{layout::Direction, packet::LinkLayer};
+use fault_common::packet::LinkLayer;
 use fault_tests::verdict::Programs;
+use fault_user::attach::Program;
 
 /// Half of what a kernel accepts (`BPF_COMPLEXITY_LIMIT_INSNS`, a million since Linux
 /// 5.2), because each kernel prunes in its own way. `cargo xtask verifier` compares with
@@ -12,16 +12,16 @@ const LIMIT: u32 = 500_000;
 #[test]
 fn programs_stay_far_from_the_limit_of_the_verifier() {
     for link in [LinkLayer::Ethernet, LinkLayer::None] {
-        let mut programs = Programs::load(link, 1).expect("the programs load");
-        for direction in Direction::ALL {
-            let program: &SchedClassifier = programs.program(direction).expect("the program");
-            let info = program.info().expect("its info");
+        let programs = Programs::load(link, 1).expect("the programs load");
+        for program in Program::ALL {
+            let loaded = programs.loaded.ebpf.program(program.name());
+            let info = loaded.expect("the program").info().expect("its info");
             // The field is there since Linux 5.16.
             let walked = info.verified_instruction_count().expect("a count");
             assert!(
                 walked < LIMIT,
                 "{walked} instructions for {link:?}, {}",
-                direction.name()
+                program.name()
             );
         }
     }

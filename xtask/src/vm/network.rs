@@ -69,7 +69,8 @@ pub fn join(qemu: &mut Child) -> Result<()> {
         for line in [
             format!("addr add {v4} dev {name}\n"),
             format!("addr add {v6} dev {name} nodad\n"),
-            format!("link set {name} up\n"),
+            // What comes while QEMU gets no processor waits, rather than being lost.
+            format!("link set {name} txqueuelen 10000 up\n"),
         ] {
             lines += &line;
         }

@@ -20,7 +20,7 @@ const BOOT: Duration = Duration::from_mins(5);
 /// The longest test is silent for a few minutes when it is emulated.
 const SILENCE: Duration = Duration::from_mins(10);
 /// How many lines of the console a failure shows.
-const TAIL: usize = 30;
+const TAIL: usize = 80;
 
 /// What runs the guest's instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use fault_common::{
 };
 use fault_tests::verdict::time;
 use fault_user::{
-    attach,
+    attach::{self, Program},
     maps::{FarEnds, Loaded},
     object::Object,
     spec::{NamedRule, RuleSet},
@@ -210,7 +210,7 @@ fn load_rules(set: &RuleSet) -> Result<Rc<Loaded>> {
     let mut set = set.clone();
     let far_ends = Arc::new(FarEnds::take(&mut set));
     let mut loaded = Loaded::new(Object::embedded()?, LinkLayer::Ethernet, far_ends.room(0))?;
-    attach::load(&mut loaded, &[Direction::Egress])?;
+    attach::load(&mut loaded, &[Program::Egress])?;
     loaded.replace(&set, far_ends, u64::MAX)?;
     Ok(Rc::new(loaded))
 }
@@ -222,7 +222,7 @@ fn case(what: &str, family: Family, entries: u32, loaded: &Rc<Loaded>, to: Addre
         entries,
         loaded: Some(Rc::clone(loaded)),
         bench: None,
-        program: attach::program_name(Direction::Egress),
+        program: Program::Egress.name(),
         frame: frame(family, to),
         nanos: Samples::default(),
         aim: None,

@@ -93,10 +93,10 @@ fn by_destination(rounds: usize) -> Result<Vec<Row>> {
 
 /// Half of what comes in is lost.
 fn ingress(rounds: usize) -> Vec<Row> {
-    // A case for each way to lose; one more for each more hook.
-    let ways: [(&'static str, &[&str]); 4] = [
+    let ways: [(&'static str, &[&str]); 5] = [
         ("a packet in, no loss", &[]),
-        ("a packet in, faultctl 50% (tc)", &["faultctl"]),
+        ("a packet in, faultctl 50% (tc)", &["faultctl", "tc"]),
+        ("a packet in, faultctl 50% (XDP)", &["faultctl", "xdp"]),
         (
             "a packet in, iptables statistic 50%",
             &["iptables -A INPUT -m statistic --mode random --probability 0.5 -j DROP"],
@@ -114,9 +114,9 @@ fn ingress(rounds: usize) -> Vec<Row> {
     let mut rows = Vec::new();
     for (what, lines) in ways {
         let mut case = Case::new(what, 0, Side::Far, Family::V4.near());
-        if lines == ["faultctl"] {
-            let line = "loss 50 --iface eth0 --direction ingress";
-            case.faultctl = Some(Faultctl::start(&case.lab.near, line));
+        if let ["faultctl", hook] = lines {
+            let line = format!("loss 50 --iface eth0 --direction ingress --hook {hook}");
+            case.faultctl = Some(Faultctl::start(&case.lab.near, &line));
         } else if let Err(error) = lines.iter().try_for_each(|line| run(&case.lab, line)) {
             rows.push(Row::missing(what, 0, format!("{error:#}")));
             continue;
@@ -205,7 +205,7 @@ fn filters(lab: &Lab, entries: u32) -> Result<f64> {
     for n in 0..entries {
         writeln!(
             lines,
-            "filter add dev eth0 egress protocol ip prio {} u32 match ip dst {}/32 action pass",
+            "filter add dev eth0 egress protocol ip prio {} u32 match ip dst {}/32 flowid 1:1",
             1 + n / FILTERS,
             destination(n)
         )?;
