@@ -13,6 +13,7 @@ mod killed;
 mod lab;
 mod life;
 mod loss;
+mod many;
 mod mark;
 mod metrics;
 mod names;
