@@ -42,12 +42,8 @@ pub fn runs(frame: &[u8]) -> bool {
 }
 
 impl Programs {
-    /// Loads them, with room for so many far ends and no rules.
-    pub fn load(link: LinkLayer, entries: usize) -> Result<Self> {
-        let room = Room {
-            entries,
-            prefixes: entries,
-        };
+    /// Loads them, with room for far ends and no rules.
+    pub fn load(link: LinkLayer, room: Room) -> Result<Self> {
         let mut loaded = Loaded::new(Object::embedded()?, link, room)?;
         attach::load(&mut loaded, &Program::ALL)?;
         Ok(Self { loaded })

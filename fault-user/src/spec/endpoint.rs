@@ -370,6 +370,18 @@ mod tests {
     }
 
     #[test]
+    fn bad_line_deep_in_a_large_file_is_numbered() {
+        let mut content = "10.0.0.1\n".repeat(300_000);
+        content.insert_str(content.len() / 2, "10.0.0.256\n");
+        let (_file, endpoints) = file(content.as_bytes());
+        let error = resolve(&endpoints).unwrap_err();
+        assert!(
+            matches!(&error, Error::FileLine { line: 150_001, text, .. } if text == "10.0.0.256"),
+            "{error:?}"
+        );
+    }
+
+    #[test]
     fn file_without_an_address_is_refused() {
         for content in [&b""[..], b"\n\n", b"# nothing\n"] {
             let (_file, endpoints) = file(content);
