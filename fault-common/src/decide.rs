@@ -15,13 +15,14 @@ mod flows;
 
 /// What a rule wants with a packet that it matched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
 pub enum Decision {
     /// Nothing.
-    Pass,
+    Pass = 0,
     /// Lose it.
-    Drop,
+    Drop = 1,
     /// Mark it, with the values in the rule.
-    Mark,
+    Mark = 2,
 }
 
 /// What a decision depends on beside the rule.

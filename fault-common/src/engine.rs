@@ -37,6 +37,8 @@ pub trait Tables {
     fn set_lost(&self, slot: u32, lost: bool);
     /// Counts what a rule did.
     fn count(&self, slot: u32, size: Size, decision: Decision);
+    /// Hears of a packet that a rule decided about.
+    fn tell(&self, told: &Told<'_>);
     /// Counts a frame that could not be read in full.
     fn count_reason(&self, reason: Reason);
 }
@@ -49,6 +51,23 @@ pub struct Size {
     pub packets: u32,
     /// Bytes of the frame.
     pub bytes: u32,
+}
+
+/// A packet that a rule decided about.
+#[derive(Clone, Copy, Debug)]
+pub struct Told<'a> {
+    /// The rule.
+    pub rule: u32,
+    /// What it decided.
+    pub decision: Decision,
+    /// Which way the packet goes.
+    pub direction: Direction,
+    /// What it is.
+    pub flow: &'a Flow,
+    /// How large it is.
+    pub size: Size,
+    /// How many the rule decided about before.
+    pub sequence: u64,
 }
 
 /// A packet on its way through the rules.
@@ -160,6 +179,14 @@ pub fn run<T: Tables, P: Packet>(
             tables.set_lost(slot, decision == Decision::Drop);
         }
         tables.count(slot, passage.size, decision);
+        tables.tell(&Told {
+            rule: id,
+            decision,
+            direction,
+            flow: &passage.flow,
+            size: passage.size,
+            sequence,
+        });
         match decision {
             Decision::Pass => {}
             Decision::Drop => return Verdict::DROP,

@@ -1,6 +1,6 @@
 //! The maps, and the engine's view of them.
 
-use core::arch::asm;
+use core::{arch::asm, marker::PhantomData};
 
 use aya_ebpf::{
     helpers::bpf_ktime_get_boot_ns,
@@ -10,7 +10,7 @@ use aya_ebpf::{
 use fault_common::{
     address::Address,
     decide::Decision,
-    engine::{Passage, Size, Tables},
+    engine::{Passage, Size, Tables, Told},
     layout::{
         Config, Connection, Counters, Key, Owner, REASONS, RULES, Rule, SETS, SLOTS, SPARED, STEPS,
         State, Step, TARGETS, Target,
@@ -18,6 +18,8 @@ use fault_common::{
     packet::Reason,
     search,
 };
+
+use crate::Teller;
 
 /// The set in force.
 #[map]
@@ -62,9 +64,17 @@ static NUMBER: PerCpuArray<u32> = PerCpuArray::with_max_entries(1, 0);
 static OWNER: Array<Owner> = Array::with_max_entries(1, 0);
 
 /// The tables of the engine.
-pub struct Maps;
+pub struct Maps<T>(PhantomData<T>);
 
-impl Tables for Maps {
+impl<T> Maps<T> {
+    /// All objects' maps are the same.
+    #[inline(always)]
+    pub const fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T: Teller> Tables for Maps<T> {
     #[inline(always)]
     fn active(&self) -> u32 {
         // SAFETY: a map value; volatile, so that it is read once and the packet sees
@@ -173,6 +183,11 @@ impl Tables for Maps {
             }
             Decision::Mark => counters.marked_packets += packets,
         }
+    }
+
+    #[inline(always)]
+    fn tell(&self, told: &Told<'_>) {
+        T::tell(told);
     }
 
     #[inline(always)]

@@ -22,6 +22,7 @@ use crate::{
     process, signals,
     snapshot::{RuleCount, Snapshot},
     spec::{FaultSpec, NamedRule, compile},
+    verbose::{Source, Verbose},
 };
 
 /// A fault on one interface.
@@ -89,6 +90,16 @@ impl Faults {
     /// When it ends, if by time and nobody confirms it.
     pub fn unconfirmed_end_ns(&self) -> Option<u64> {
         self.until_ns.into_iter().chain(self.confirm_until_ns).min()
+    }
+
+    /// Listens to its programs.
+    pub fn listen(&mut self) -> Result<Verbose, KernelError> {
+        Verbose::listen(self.active.iter_mut().map(|active| Source {
+            iface: &active.interface.name,
+            first_rule: active.loaded.first_rule(),
+            rules: active.rules.iter().map(|it| it.name.clone()).collect(),
+            ebpf: &mut active.loaded.ebpf,
+        }))
     }
 
     /// Hands the deadlines to whoever keeps them.

@@ -313,6 +313,9 @@ pub struct Life {
     /// Print JSON lines
     #[arg(long)]
     pub json: bool,
+    /// Tell of packets and what became of them, a hundred a second at most for each CPU
+    #[arg(short, long)]
+    pub verbose: bool,
     /// How to attach, for tests
     #[arg(long, value_enum, default_value_t, hide = true)]
     pub attach: Attach,

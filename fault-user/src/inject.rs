@@ -45,6 +45,8 @@ pub struct Request {
     pub hook: Hook,
     /// How to attach on tc.
     pub attach: AttachMode,
+    /// Whether to tell of packets one by one.
+    pub verbose: bool,
     /// The child command and its arguments; empty for none.
     pub command: Vec<OsString>,
 }
@@ -117,7 +119,11 @@ pub fn run(request: &Request) -> Result<i32, Error> {
         privilege::require(&[privilege::TO_LOOK_AROUND])?;
     }
     let namespace = Namespace::of(&request.place)?;
-    let object = Object::embedded()?;
+    let object = if request.verbose {
+        Object::verbose()?
+    } else {
+        Object::embedded()?
+    };
     // Before any work in another namespace: what runtimes share is a socket pair that
     // would hold the namespace it is made in.
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -35,6 +35,7 @@ mod signals;
 pub mod snapshot;
 pub mod spec;
 pub mod status;
+pub mod verbose;
 pub mod xdp;
 
 pub use error::Error;

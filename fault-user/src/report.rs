@@ -15,7 +15,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::{
     Error, clear::Cleared, control_path::Connection, doctor::Finding, selftest::Check,
-    snapshot::Snapshot, status::Status,
+    snapshot::Snapshot, status::Status, verbose::Packet,
 };
 
 /// Something that happened.
@@ -27,6 +27,8 @@ pub enum Event {
     Stats(Snapshot),
     /// Something worth knowing.
     Note(String),
+    /// A packet that a rule decided about.
+    Packet(Packet),
     /// The fault is over.
     Stopped(Stopped),
     /// A check of `selftest` was made.

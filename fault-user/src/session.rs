@@ -33,6 +33,7 @@ use crate::{
     signals::{self, Caught, Ended},
     snapshot::Snapshot,
     spec::FaultSpec,
+    verbose::{Packet, Verbose},
     xdp,
 };
 
@@ -47,6 +48,7 @@ pub struct Session {
     child: Option<Child>,
     confirmation: Option<Confirmation>,
     names: Option<Followed>,
+    verbose: Option<Verbose>,
     signals: UnboundedReceiver<Ended>,
     reporter: Reporter,
 }
@@ -129,6 +131,7 @@ impl Session {
         })?;
         let confirmation = faults.confirm_until_ns.map(Confirmation::ask).transpose()?;
         let names = Followed::of(request)?;
+        let verbose = request.verbose.then(|| faults.listen()).transpose()?;
         let end_ns = faults.unconfirmed_end_ns();
         let lease = Lease::start(faults.terms(), faults.deadline_ns, end_ns)?;
         Ok(Self {
@@ -140,6 +143,7 @@ impl Session {
             child,
             confirmation,
             names,
+            verbose,
             signals: caught.deliver()?,
             reporter,
         })
@@ -155,6 +159,7 @@ impl Session {
         if let Some(served) = served {
             served.abort();
         }
+        self.verbose = None;
         let summary = lock(&self.live).end(end.reason());
         // What went wrong, and that nobody reads any more, is said when the child is
         // done, too.
@@ -209,6 +214,11 @@ impl Session {
                 news = heard(&mut self.names) => {
                     if let Some(end) = self.readdress(&news) {
                         return Ok(end);
+                    }
+                }
+                packet = told(&mut self.verbose) => {
+                    if self.reporter.event(&Event::Packet(packet)).is_err() {
+                        return Ok(End::OutputClosed);
                     }
                 }
                 _ = look.tick() => {
@@ -369,6 +379,15 @@ async fn heard(names: &mut Option<Followed>) -> News {
         && let Some(news) = names.news.recv().await
     {
         return news;
+    }
+    std::future::pending().await
+}
+
+async fn told(verbose: &mut Option<Verbose>) -> Packet {
+    if let Some(verbose) = verbose
+        && let Some(packet) = verbose.next().await
+    {
+        return packet;
     }
     std::future::pending().await
 }

@@ -44,7 +44,12 @@ pub fn runs(frame: &[u8]) -> bool {
 impl Programs {
     /// Loads them, with room for far ends and no rules.
     pub fn load(link: LinkLayer, room: Room) -> Result<Self> {
-        let mut loaded = Loaded::new(Object::embedded()?, link, room)?;
+        Self::of(Object::embedded()?, link, room)
+    }
+
+    /// Loads those of an object.
+    pub fn of(object: Object<'_>, link: LinkLayer, room: Room) -> Result<Self> {
+        let mut loaded = Loaded::new(object, link, room)?;
         attach::load(&mut loaded, &Program::ALL)?;
         Ok(Self { loaded })
     }

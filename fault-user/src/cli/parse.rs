@@ -160,6 +160,7 @@ fn inject(kind: FaultKind, selectors: Selectors, life: Life) -> Result<Command, 
             Attach::Tcx => AttachMode::Tcx,
             Attach::Clsact => AttachMode::Clsact,
         },
+        verbose: life.verbose,
         command: life.command,
     })))
 }
@@ -234,6 +235,7 @@ mod tests {
                 json: false,
                 hook: inject::Hook::Tc,
                 attach: AttachMode::Auto,
+                verbose: false,
                 command: Vec::new(),
             }
         );

@@ -19,6 +19,7 @@ pub(super) fn event(event: &Event, now: SystemTime) -> String {
         Event::Started(started) => self::started(started),
         Event::Stats(snapshot) => live(snapshot, usize::MAX),
         Event::Note(message) => format!("note: {}", clean(message)),
+        Event::Packet(packet) => clean(&packet.to_string()),
         Event::Stopped(stopped) => self::stopped(stopped),
         Event::Check(check) => return self::check(check),
         Event::Finding(finding) => return self::finding(finding),

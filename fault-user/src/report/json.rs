@@ -11,6 +11,7 @@ use crate::{
     error::chain,
     snapshot::{RuleCount, Snapshot},
     status::FaultStatus,
+    verbose::{End, Packet, What},
 };
 
 pub(super) fn event(event: &Event, now: SystemTime) -> Value {
@@ -21,6 +22,7 @@ pub(super) fn event(event: &Event, now: SystemTime) -> Value {
             json!({"rules": rules(snapshot), "lapsed": snapshot.lapsed.as_secs_f64()}),
         ),
         Event::Note(message) => ("note", json!({"message": message})),
+        Event::Packet(packet) => ("packet", self::packet(packet)),
         Event::Stopped(stopped) => (
             "stopped",
             json!({
@@ -50,6 +52,32 @@ pub(super) fn event(event: &Event, now: SystemTime) -> Value {
         ),
     };
     with_time(name, fields, now)
+}
+
+fn packet(packet: &Packet) -> Value {
+    let (far, near, protocol) = match packet.what {
+        What::Ip {
+            far,
+            near,
+            protocol,
+        } => (Some(far), Some(near), protocol),
+        What::Arp | What::Other => (None, None, None),
+    };
+    let address = |end: Option<End>| end.map(|end| end.address.to_string());
+    let port = |end: Option<End>| end.and_then(|end| end.port);
+    json!({
+        "iface": packet.iface,
+        "rule": packet.rule,
+        "direction": packet.direction.name(),
+        "decision": packet.outcome(),
+        "far": address(far),
+        "far_port": port(far),
+        "near": address(near),
+        "near_port": port(near),
+        "protocol": protocol,
+        "bytes": packet.bytes,
+        "sequence": packet.sequence,
+    })
 }
 
 pub(super) fn fault(fault: &FaultStatus, now: SystemTime) -> Value {

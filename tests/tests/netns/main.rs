@@ -22,5 +22,6 @@ mod place;
 mod privileges;
 mod selectors;
 mod ssh;
+mod verbose;
 mod virtio;
 mod xdp;

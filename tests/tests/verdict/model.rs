@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use fault_common::{
     address::{Address, Network},
     decide::Decision,
-    engine::{Passage, Size, Tables, Verdict, run},
+    engine::{Passage, Size, Tables, Told, Verdict, run},
     layout::{
         Config, Connection, Counters, Direction, RULES_PER_TARGET, Rule, SLOTS, State, Target,
     },
@@ -162,6 +162,8 @@ impl Tables for Model {
             },
         });
     }
+
+    fn tell(&self, _told: &Told<'_>) {}
 
     fn count_reason(&self, reason: Reason) {
         self.reasons.borrow_mut()[reason as usize] += 1;
