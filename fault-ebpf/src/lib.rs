@@ -24,7 +24,7 @@ use aya_ebpf::{
     programs::{TcContext, XdpContext},
 };
 use fault_common::{
-    engine::{self, Told},
+    engine::{self, Passage, Told},
     layout::Direction,
     packet::LinkLayer,
 };
@@ -34,7 +34,7 @@ use crate::frame::Frame;
 /// Who hears of packets that rules decided about.
 pub trait Teller {
     /// Tells of one.
-    fn tell(told: &Told<'_>);
+    fn tell(told: Told, passage: &Passage);
 }
 
 /// Nobody does.
@@ -42,7 +42,7 @@ pub struct Quiet;
 
 impl Teller for Quiet {
     #[inline(always)]
-    fn tell(_told: &Told<'_>) {}
+    fn tell(_told: Told, _passage: &Passage) {}
 }
 
 /// One frame on the tc hook: tcx or clsact.

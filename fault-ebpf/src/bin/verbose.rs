@@ -11,7 +11,7 @@
 
 use aya_ebpf::{helpers::bpf_ktime_get_boot_ns, macros::map, maps::PerCpuArray};
 use aya_log_ebpf::info;
-use fault_common::engine::Told;
+use fault_common::engine::{Passage, Told};
 use fault_ebpf::Teller;
 
 /// Nanoseconds between two packets that a CPU tells of: a flood of packets must not become
@@ -28,7 +28,7 @@ struct Log;
 impl Teller for Log {
     /// Unless this CPU has just told of another.
     #[inline(always)]
-    fn tell(told: &Told<'_>) {
+    fn tell(told: Told, passage: &Passage) {
         let Some(at) = TOLD_AT.get_ptr_mut(0) else {
             return;
         };
@@ -40,7 +40,7 @@ impl Teller for Log {
             }
             *at = now;
         }
-        let flow = told.flow;
+        let flow = &passage.flow;
         info!(
             (),
             "{} {} {} {} {:i} {} {:i} {} {} {} {}",
@@ -53,7 +53,7 @@ impl Teller for Log {
             flow.near.octets(),
             flow.near_port,
             flow.protocol,
-            told.size.bytes,
+            passage.size.bytes,
             told.sequence
         );
     }

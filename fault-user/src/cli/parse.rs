@@ -16,7 +16,7 @@ use crate::{
     inject::{self, AttachMode, FarEnds},
     namespace::Place,
     selftest,
-    spec::{self, Directions, FaultKind, FaultSpec, Loss, Mark},
+    spec::{self, Burst, Directions, FaultKind, FaultSpec, Loss, Mark},
     status,
 };
 
@@ -72,17 +72,28 @@ impl Verb {
             Self::Loss(LossArgs {
                 percent,
                 correlation,
+                burst,
+                gemodel,
+                state,
                 every,
                 selectors,
                 life,
             }) => {
-                let loss = match every {
-                    Some(every) => Loss::Every(every),
-                    None => Loss::Random {
-                        // Without `--every`, clap has asked for it.
-                        percent: percent.unwrap_or_default(),
+                // Without one of the others, clap has asked for it.
+                let percent = percent.unwrap_or_default();
+                let loss = if let Some(every) = every {
+                    Loss::Every(every)
+                } else if let Some(gemodel) = gemodel {
+                    Loss::Gemodel(gemodel)
+                } else if let Some(state) = state {
+                    Loss::State(state)
+                } else if let Some(length) = burst {
+                    Loss::Burst(Burst::new(percent, length)?)
+                } else {
+                    Loss::Random {
+                        percent,
                         correlation: correlation.unwrap_or_default(),
-                    },
+                    }
                 };
                 inject(FaultKind::Loss(loss), selectors, life)?
             }

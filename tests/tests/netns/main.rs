@@ -2,6 +2,7 @@
 //!
 //! `FAULTCTL_BIN` names the binary; else it is the one beside this test.
 
+mod bursts;
 mod composition;
 mod confirm;
 mod doctor;
