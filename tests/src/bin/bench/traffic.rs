@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Packets of one measurement.
-const PACKETS: u32 = 100_000;
+const PACKETS: u32 = 20_000;
 /// The last filter with a number below tc's limit of 4095 in one table.
 const FILTERS: u32 = 4_000;
 
