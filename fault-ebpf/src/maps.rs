@@ -66,16 +66,8 @@ static OWNER: Array<Owner> = Array::with_max_entries(1, 0);
 /// How often a packet tries to make its transition before it lets others go first.
 const ATTEMPTS: u32 = 8;
 
-/// The tables of the engine.
-pub struct Maps<T>(PhantomData<T>);
-
-impl<T> Maps<T> {
-    /// All objects' maps are the same.
-    #[inline(always)]
-    pub const fn new() -> Self {
-        Self(PhantomData)
-    }
-}
+/// The tables of the engine, and who hears of packets.
+pub struct Maps<T>(pub PhantomData<T>);
 
 impl<T: Teller> Tables for Maps<T> {
     #[inline(always)]
