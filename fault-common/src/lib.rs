@@ -18,3 +18,4 @@ pub mod engine;
 pub mod layout;
 pub mod packet;
 pub mod random;
+pub mod search;

@@ -18,6 +18,8 @@ mod programs;
 pub mod skb;
 pub mod xdp;
 
+use core::marker::PhantomData;
+
 use aya_ebpf::{
     bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action},
     helpers::bpf_redirect,
@@ -50,7 +52,7 @@ impl Teller for Quiet {
 pub fn classify<T: Teller>(ctx: &TcContext, link: LinkLayer, direction: Direction) -> i32 {
     let skb = skb::Skb::new(ctx);
     let verdict = engine::run(
-        &maps::Maps::<T>::new(),
+        &maps::Maps(PhantomData::<T>),
         &Frame(&skb),
         skb.size(),
         link,
@@ -70,7 +72,7 @@ pub fn classify<T: Teller>(ctx: &TcContext, link: LinkLayer, direction: Directio
 pub fn receive<T: Teller>(ctx: &XdpContext, link: LinkLayer) -> u32 {
     let xdp = xdp::Xdp::new(ctx);
     let (frame, size) = (Frame(&xdp), xdp.size());
-    let maps = maps::Maps::<T>::new();
+    let maps = maps::Maps(PhantomData::<T>);
     if engine::run(&maps, &frame, size, link, Direction::Ingress).drop {
         xdp_action::XDP_DROP
     } else {

@@ -16,6 +16,7 @@ mod lab;
 mod life;
 mod link_down;
 mod loss;
+mod many;
 mod mark;
 mod metrics;
 mod names;

@@ -18,7 +18,7 @@ use fault_tests::{
 };
 use fault_user::{
     attach::Program,
-    maps::Capacity,
+    maps::Room,
     spec::{Burst, FaultKind, FaultSpec, Loss, Percent, RuleSet, Selectors, compile},
 };
 use nix::{
@@ -63,11 +63,7 @@ fn outcomes(rule: &Rule, direction: Direction, packets: u64) -> Vec<(bool, State
 }
 
 fn load() -> Programs {
-    let capacity = Capacity {
-        hosts: 1,
-        prefixes: 1,
-    };
-    Programs::load(LinkLayer::Ethernet, capacity).expect("the programs load")
+    Programs::load(LinkLayer::Ethernet, Room::default()).expect("the programs load")
 }
 
 fn info(programs: &Programs, program: Program) -> ProgramInfo {
