@@ -5,8 +5,7 @@
 #![expect(
     missing_docs,
     clippy::inline_always,
-    clippy::needless_pass_by_value,
-    reason = "the attribute that makes a program drops its documentation and decides its argument"
+    reason = "the attribute that makes a program drops its documentation; calls cost stack"
 )]
 
 use aya_ebpf::{helpers::bpf_ktime_get_boot_ns, macros::map, maps::PerCpuArray};
