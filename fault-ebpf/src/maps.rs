@@ -64,7 +64,7 @@ static NUMBER: PerCpuArray<u32> = PerCpuArray::with_max_entries(1, 0);
 static OWNER: Array<Owner> = Array::with_max_entries(1, 0);
 
 /// How often a packet tries to make its transition before it lets others go first.
-const ATTEMPTS: u32 = 8;
+const ATTEMPTS: u32 = 32;
 
 /// The tables of the engine, and who hears of packets.
 pub struct Maps<T>(pub PhantomData<T>);
