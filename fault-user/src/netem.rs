@@ -4,7 +4,7 @@
 //! iproute2 6.1 takes it: its abbreviations, its units, its defaults, and its
 //! refusals. A word that comes twice counts the second time, and values that the
 //! second leaves out stay those of the first. `netem/tc-6.1.txt` holds what tc makes
-//! of some 200 lines; the tests compare. On purpose otherwise:
+//! of some 260 lines; the tests compare. On purpose otherwise:
 //!
 //! - `seed`, and `ns` as a unit of `delay`, are read, as newer versions of tc do.
 //!   A bare number after `delay` stays microseconds, though iproute2 6.9 and later
@@ -24,6 +24,7 @@ mod error;
 mod number;
 mod parse;
 mod show;
+pub mod tc;
 #[cfg(test)]
 mod truth;
 mod unit;

@@ -167,7 +167,8 @@ fn unknown(word: &str) -> String {
     if word.starts_with('.') {
         return format!("write the digit in front: `0{word}`");
     }
-    if word.starts_with(|c: char| c.is_ascii_digit()) {
+    let is_unit = ["%", "ms", "us", "ns", "kbit", "mbit", "gbit"].contains(&word);
+    if is_unit || word.starts_with(|c: char| c.is_ascii_digit()) {
         return "what is before it takes no more values; a number and its unit are one word, \
                 as in `100ms`"
             .into();
@@ -197,6 +198,12 @@ mod tests {
             (
                 "delay 100 ms",
                 "`ms` is no word of netem",
+                "what is before it takes no more values; a number and its unit are one word, \
+                 as in `100ms`",
+            ),
+            (
+                "jitter 10ms",
+                "`jitter` is no word of netem",
                 "netem's words are `limit`, `delay`, `distribution`, `loss`, `ecn`, \
                  `duplicate`, `corrupt`, `reorder`, `gap`, `rate`, `slot` and `seed`",
             ),

@@ -1,6 +1,8 @@
 //! What tc itself makes of netem's words, beside what we make of them.
 
-use super::{NetemError, parse};
+use proptest::prelude::*;
+
+use super::{NetemError, parse, tc};
 
 /// Where we differ, and what we show instead; None where we refuse. The documentation
 /// of [`super`] says why.
@@ -105,4 +107,58 @@ fn words_mean_what_tc_takes_them_for() {
         }
     }
     assert_eq!(used, OTHERWISE.len());
+}
+
+/// A word of netem's or tc's, whole or cut, or a number with a unit, or anything.
+fn word() -> impl Strategy<Value = String> {
+    const NAMES: &[&str] = &[
+        "limit",
+        "delay",
+        "distribution",
+        "normal",
+        "loss",
+        "random",
+        "state",
+        "gemodel",
+        "ecn",
+        "duplicate",
+        "corrupt",
+        "reorder",
+        "gap",
+        "rate",
+        "slot",
+        "packets",
+        "bytes",
+        "seed",
+        "qdisc",
+        "add",
+        "del",
+        "show",
+        "dev",
+        "root",
+        "parent",
+        "handle",
+        "netem",
+        "ingress",
+    ];
+    prop_oneof![
+        8 => (prop::sample::select(NAMES), 1..12_usize)
+            .prop_map(|(name, length)| name.chars().take(length).collect()),
+        8 => "-?[0-9]{1,3}(\\.[0-9])?(e[0-9]{1,2})?(%|s|ms|us|ns|kbit|mbit|k|:)?",
+        1 => "\\PC{0,6}",
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_words_are_too_strange(words in prop::collection::vec(word(), 0..12)) {
+        let words: Vec<_> = words.iter().map(String::as_str).collect();
+        match parse(&words) {
+            Ok(netem) => prop_assert!(netem.to_string().starts_with("limit ")),
+            Err(error) => prop_assert!(!error.hint().is_empty()),
+        }
+        if let Err(error) = tc::parse(&words) {
+            prop_assert!(!error.hint().is_empty());
+        }
+    }
 }
