@@ -4,6 +4,7 @@
 
 mod composition;
 mod confirm;
+mod doctor;
 mod down;
 mod features;
 mod flows;

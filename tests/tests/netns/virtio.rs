@@ -21,6 +21,8 @@ use nix::{
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 
+use crate::doctor::{about, assert_found};
+
 const PORT: u16 = 50_000;
 /// From each CPU.
 const COUNT: u64 = 2_048;
@@ -86,6 +88,8 @@ fn counters_are_exact_on_a_card_with_several_queues() {
         .expect("two cards in FAULTCTL_TEST_NICS, as `cargo xtask vm` gives them to guests");
     let (near, far) = cards.split_once(' ').expect("two cards");
     let (near, far) = (Card::new(near, 1), Card::new(far, 2));
+    let queues = "driver `virtio_net`, 2 receive and 2 transmit queues";
+    assert_found(&about(&near.namespace, &near.dev), "ok", &[queues]);
     for way in ways() {
         for family in [0, 1] {
             for (direction, from, to) in [("egress", &near, &far), ("ingress", &far, &near)] {
