@@ -25,6 +25,7 @@ pub mod lease;
 pub mod maps;
 pub mod metrics;
 pub mod namespace;
+pub mod netem;
 mod netlink;
 pub mod object;
 pub mod privilege;
