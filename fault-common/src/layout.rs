@@ -397,6 +397,7 @@ pub const REASONS: u32 = crate::packet::Reason::COUNT;
 #[cfg(feature = "aya")]
 mod pod {
     use super::{Config, Connection, Counters, Key, Owner, Rule, State, Target};
+    use crate::line::Line;
 
     macro_rules! pod {
         ($($t:ty),+) => {$(
@@ -406,6 +407,6 @@ mod pod {
         )+};
     }
     pod!(
-        Config, Connection, Counters, Key, Owner, Rule, State, Target
+        Config, Connection, Counters, Key, Line, Owner, Rule, State, Target
     );
 }

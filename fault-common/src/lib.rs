@@ -15,5 +15,6 @@ pub mod address;
 pub mod decide;
 pub mod engine;
 pub mod layout;
+pub mod line;
 pub mod packet;
 pub mod random;

@@ -22,6 +22,10 @@ use fault_common::{
 
 use crate::{error::KernelError, object::Object, spec::compile::RuleSet};
 
+mod lines;
+
+pub use lines::Lines;
+
 /// How many far ends the tables have room for, over both sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {

@@ -1,4 +1,4 @@
-//! Compiling the BPF programs: target/bpf/faultctl.o and target/bpf/bench.o.
+//! Compiling the BPF programs: target/bpf/faultctl.o, and those of benchmarks and tests.
 
 use std::{
     env::consts::ARCH,
@@ -15,7 +15,7 @@ use crate::{
 };
 
 const PACKAGE: &str = "fault-ebpf";
-const OBJECTS: [&str; 2] = ["faultctl", "bench"];
+const OBJECTS: [&str; 3] = ["faultctl", "bench", "line"];
 
 /// Sets up what is missing and compiles.
 pub fn build(wanted: &Wanted) -> Result<()> {
