@@ -15,6 +15,7 @@ use rtnetlink::{
     LinkUnspec,
     packet_route::link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkMessage},
 };
+use rustix::io::Errno;
 
 use crate::{error::KernelError, interface::Interface, namespace::Namespace, netlink};
 
@@ -167,11 +168,17 @@ fn migrate(
         File::open("/proc/thread-self/ns/net")
             .map_err(KernelError::system("open the network namespace"))
     })?;
-    let message = LinkUnspec::new_with_index(index)
-        .setns_by_fd(target.as_raw_fd())
-        .name(pattern)
-        .build();
-    netlink::with(|handle| async move { handle.link().set(message).execute().await })?;
+    let to_there = || LinkUnspec::new_with_index(index).setns_by_fd(target.as_raw_fd());
+    netlink::with(|handle| async move {
+        match handle.link().set(to_there().build()).execute().await {
+            // Its name is taken there.
+            Err(error) if netlink::is_errno(&error, Errno::EXIST) => {
+                let renamed = to_there().name(pattern).build();
+                handle.link().set(renamed).execute().await
+            }
+            result => result,
+        }
+    })?;
     let mut request = request("");
     ioctl(queue, libc::TUNGETIFF, (&raw mut request).cast())
         .map_err(KernelError::system("look at a TAP device"))?;

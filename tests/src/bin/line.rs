@@ -21,7 +21,7 @@ use clap::{Parser, ValueEnum};
 use fault_common::{layout::Direction, line};
 use fault_user::{
     clock::monotonic_ns,
-    interface::Interface,
+    interface::{self, Interface},
     line::{Helper, Limits, Line},
     maps::Lines,
     namespace::Namespace,
@@ -76,6 +76,9 @@ impl Way {
 
 fn main() -> Result<()> {
     let options = Options::parse();
+    // With its first runtime, tokio opens sockets for signals; in another namespace they
+    // would hold that.
+    interface::names()?;
     let path = env::var_os("FAULTCTL_LINE_OBJECT").context("FAULTCTL_LINE_OBJECT is not set")?;
     let object = fs::read(path)?;
     let namespace = match &options.netns {

@@ -12,6 +12,7 @@ mod interface;
 mod killed;
 mod lab;
 mod life;
+mod line;
 mod loss;
 mod mark;
 mod metrics;
