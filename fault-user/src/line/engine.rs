@@ -38,6 +38,12 @@ const SPARE: usize = 256;
 /// Frames that are read before due ones are looked for again: some 50 us.
 const BATCH: usize = 16;
 
+/// Frames go this much early, for it takes about as long to wake up; and those that are
+/// due one after the other go together.
+const LEAD_NS: u64 = 25_000;
+/// While frames come and none is due soon, they may gather in the ring: to be woken for
+/// each costs more than to take it. At most half of the time that they have.
+const LONGEST_NAP_NS: u64 = 500_000;
 /// Later than whatever is due.
 const AT_ONCE: u64 = u64::MAX;
 
@@ -76,12 +82,18 @@ pub struct Engine {
     pub lines: Arc<Lines>,
 }
 
-/// How a look at the TAP ended.
-#[derive(PartialEq, Eq)]
+/// How a look at the TAP ended: with so many frames, and whether that was all.
 enum Read {
-    More,
-    Empty,
+    Some { frames: usize, all: bool },
     Gone,
+}
+
+/// What the thread has in hand.
+struct Work {
+    queue: Queue,
+    spare: Vec<Vec<u8>>,
+    /// For how long a frame that came in lately had to be held at least.
+    shortest_ns: u64,
 }
 
 impl Engine {
@@ -89,39 +101,57 @@ impl Engine {
     /// once, in its order.
     pub fn run(self) {
         be_exact();
-        let mut queue = Queue::new(self.limits);
-        let mut spare = Vec::new();
+        let mut work = Work {
+            queue: Queue::new(self.limits),
+            spare: Vec::new(),
+            shortest_ns: 0,
+        };
         let mut renew_ns = 0;
+        let mut busy = false;
         loop {
             let now_ns = monotonic_ns();
             if now_ns >= renew_ns {
                 let _ = self.lines.renew(now_ns + nanos(LEASE));
                 renew_ns = now_ns + nanos(RENEWAL);
+                work.shortest_ns = u64::MAX;
             }
-            self.send(&mut queue, now_ns, &mut spare);
-            let read = self.receive(&mut queue, &mut spare);
-            if read == Read::Gone {
-                self.counts.gone.store(true, Relaxed);
-                return;
-            }
-            if read == Read::Empty {
-                let until_ns = queue.next_ns().map_or(renew_ns, |due| due.min(renew_ns));
-                if self.wait(until_ns) {
-                    break;
+            self.send(&mut work, now_ns);
+            let (frames, all) = match self.receive(&mut work) {
+                Read::Some { frames, all } => (frames, all),
+                Read::Gone => {
+                    self.counts.gone.store(true, Relaxed);
+                    return;
                 }
+            };
+            busy |= frames > 0;
+            if !all {
+                continue;
+            }
+            let due_ns = work.queue.next_ns().map(|due| due.saturating_sub(LEAD_NS));
+            let until_ns = due_ns.map_or(renew_ns, |due| due.min(renew_ns));
+            let nap_ns = LONGEST_NAP_NS.min(work.shortest_ns / 2);
+            let naps = busy && due_ns.is_some() && nap_ns > LEAD_NS;
+            let stop = if naps {
+                busy = false;
+                self.wait(until_ns.min(monotonic_ns() + nap_ns), false)
+            } else {
+                self.wait(until_ns, true)
+            };
+            if stop {
+                break;
             }
         }
         // What comes from now on passes.
         let _ = self.lines.renew(0);
-        while self.receive(&mut queue, &mut spare) == Read::More {}
-        self.send(&mut queue, AT_ONCE, &mut spare);
+        while let Read::Some { all: false, .. } = self.receive(&mut work) {}
+        self.send(&mut work, AT_ONCE);
     }
 
-    fn send(&self, queue: &mut Queue, now_ns: u64, spare: &mut Vec<Vec<u8>>) {
+    fn send(&self, work: &mut Work, now_ns: u64) {
         let counts = &self.counts;
         let mut now_ns = now_ns;
         let (mut sent, mut late_ns, mut latest_ns) = (0, 0, 0);
-        while let Some((due_ns, frame)) = queue.pop(now_ns) {
+        while let Some((due_ns, frame)) = work.queue.pop(now_ns.saturating_add(LEAD_NS)) {
             let written = loop {
                 match rustix::io::write(&self.tap, &frame.buffer[frame.range.clone()]) {
                     Err(Errno::INTR) => {}
@@ -131,14 +161,14 @@ impl Engine {
             if written.is_ok() {
                 sent += 1;
                 if now_ns != AT_ONCE {
-                    let late = now_ns - due_ns;
+                    let late = now_ns.saturating_sub(due_ns);
                     late_ns += late;
                     latest_ns = late.max(latest_ns);
                 }
             } else {
                 counts.refused.fetch_add(1, Relaxed);
             }
-            keep(spare, frame.buffer);
+            work.keep(frame.buffer);
             if now_ns != AT_ONCE {
                 now_ns = monotonic_ns();
             }
@@ -150,56 +180,75 @@ impl Engine {
         }
     }
 
-    fn receive(&self, queue: &mut Queue, spare: &mut Vec<Vec<u8>>) -> Read {
-        for _ in 0..BATCH {
-            let mut buffer = spare.pop().unwrap_or_else(|| Vec::with_capacity(LARGEST));
-            match rustix::io::read(&self.tap, spare_capacity(&mut buffer)) {
-                Ok(_) => {}
+    fn receive(&self, work: &mut Work) -> Read {
+        for frames in 0..BATCH {
+            let mut buffer = work.spare.pop();
+            let buffer = buffer.get_or_insert_with(|| Vec::with_capacity(LARGEST));
+            match rustix::io::read(&self.tap, spare_capacity(buffer)) {
+                Ok(_) => self.take(work, std::mem::take(buffer)),
                 Err(error) => {
-                    keep(spare, buffer);
+                    work.keep(std::mem::take(buffer));
                     match error {
-                        Errno::INTR => continue,
-                        Errno::AGAIN => return Read::Empty,
+                        Errno::INTR => {}
+                        Errno::AGAIN => return Read::Some { frames, all: true },
                         _ => return Read::Gone,
                     }
                 }
             }
-            let Some((due_ns, range)) = frame::take(&mut buffer, self.link) else {
-                keep(spare, buffer);
-                continue;
-            };
-            let frame = if buffer.len() <= SMALL {
-                let small = buffer[range].to_vec();
-                keep(spare, buffer);
-                Frame {
-                    range: 0..small.len(),
-                    buffer: small,
-                }
-            } else {
-                Frame { buffer, range }
-            };
-            match queue.push(due_ns, frame) {
-                Ok(()) => self.counts.held.fetch_add(1, Relaxed),
-                Err(frame) => {
-                    keep(spare, frame.buffer);
-                    self.counts.full.fetch_add(1, Relaxed)
-                }
-            };
         }
-        Read::More
+        Read::Some {
+            frames: BATCH,
+            all: false,
+        }
     }
 
-    /// Waits for a frame or a moment; says whether to stop.
-    fn wait(&self, until_ns: u64) -> bool {
+    fn take(&self, work: &mut Work, mut buffer: Vec<u8>) {
+        let Some((due_ns, range)) = frame::take(&mut buffer, self.link) else {
+            work.keep(buffer);
+            return;
+        };
+        work.shortest_ns = work.shortest_ns.min(due_ns.saturating_sub(monotonic_ns()));
+        let frame = if buffer.len() <= SMALL {
+            let small = buffer[range].to_vec();
+            work.keep(buffer);
+            Frame {
+                range: 0..small.len(),
+                buffer: small,
+            }
+        } else {
+            Frame { buffer, range }
+        };
+        match work.queue.push(due_ns, frame) {
+            Ok(()) => self.counts.held.fetch_add(1, Relaxed),
+            Err(frame) => {
+                work.keep(frame.buffer);
+                self.counts.full.fetch_add(1, Relaxed)
+            }
+        };
+    }
+
+    /// Waits for a moment, or a frame; says whether to stop.
+    fn wait(&self, until_ns: u64, or_frame: bool) -> bool {
         let span = Duration::from_nanos(until_ns.saturating_sub(monotonic_ns()));
         let timeout = Timespec::try_from(span).unwrap_or_default();
         let mut descriptors = [
-            PollFd::new(&self.tap, PollFlags::IN),
             PollFd::new(&self.stop, PollFlags::IN),
+            PollFd::new(&self.tap, PollFlags::IN),
         ];
-        match poll(&mut descriptors, Some(&timeout)) {
-            Ok(_) | Err(Errno::INTR) => !descriptors[1].revents().is_empty(),
+        let count = if or_frame { 2 } else { 1 };
+        match poll(&mut descriptors[..count], Some(&timeout)) {
+            Ok(_) | Err(Errno::INTR) => !descriptors[0].revents().is_empty(),
             Err(_) => true,
+        }
+    }
+}
+
+impl Work {
+    /// Large buffers serve again.
+    fn keep(&mut self, mut buffer: Vec<u8>) {
+        if buffer.capacity() >= LARGEST && self.spare.len() < SPARE {
+            buffer.clear();
+            self.spare.push(buffer);
         }
     }
 }
@@ -215,14 +264,6 @@ fn be_exact() {
     unsafe {
         libc::prctl(libc::PR_SET_TIMERSLACK, 1_usize);
         libc::sched_setscheduler(0, libc::SCHED_RR, &raw const parameter);
-    }
-}
-
-/// Large buffers serve again.
-fn keep(spare: &mut Vec<Vec<u8>>, mut buffer: Vec<u8>) {
-    if buffer.capacity() >= LARGEST && spare.len() < SPARE {
-        buffer.clear();
-        spare.push(buffer);
     }
 }
 

@@ -24,6 +24,8 @@ use nix::sys::signal::Signal;
 
 const COUNT: u64 = 2_000;
 const MILLISECOND: Duration = Duration::from_millis(1);
+/// Two lines may each let go 25 us early.
+const EARLY: Duration = Duration::from_micros(50);
 
 /// What `line` is told to attach by this hook.
 fn by(hook: &str) -> &'static str {
@@ -102,8 +104,8 @@ fn datagrams_take_the_delay_in_their_direction_only() {
                 for family in Family::ALL {
                     let spans = one_way(&lab, family, sender, 9);
                     let what = format!("{hook} {way} {family:?} {delay:?}: {spans:?}");
-                    // Never early; late by what a busy or emulated machine may need.
-                    assert!(spans[0] >= delay, "{what}");
+                    // Late by what a busy or emulated machine may need.
+                    assert!(spans[0] + EARLY >= delay, "{what}");
                     assert!(spans[0] < delay + 20 * MILLISECOND, "{what}");
                     assert!(spans[4] < delay + 200 * MILLISECOND, "{what}");
                 }
@@ -240,7 +242,7 @@ fn traffic_flows_within_the_lease_when_the_holder_is_stopped() {
     for sender in Side::ALL {
         let lab = Lab::new();
         let line = Line::start(&lab.near, "--iface eth0 --delay-us 100000");
-        assert!(one_way(&lab, Family::V4, sender, 1)[0] >= 100 * MILLISECOND);
+        assert!(one_way(&lab, Family::V4, sender, 1)[0] + EARLY >= 100 * MILLISECOND);
         line.signal(Signal::SIGSTOP);
         until("nothing is held", SOON, || {
             (udp::flow(&lab, Family::V4, sender, 10).lost() == 0).then_some(())
@@ -316,7 +318,7 @@ fn delays_of_two_processes_add_up() {
             let (one, two) = (start(30), start(50));
             assert_eq!(helpers(&lab.near), 2);
             let spans = one_way(&lab, Family::V6, sender, 9);
-            assert!(spans[0] >= 80 * MILLISECOND, "{spans:?}");
+            assert!(spans[0] + EARLY >= 80 * MILLISECOND, "{spans:?}");
             assert!(spans[0] < 110 * MILLISECOND, "{spans:?}");
             for said in [one.end().remove(0), two.end().remove(0)] {
                 assert_eq!((said.decided, said.sent), (9, 9), "{said:?}");
@@ -382,7 +384,7 @@ fn packets_without_ethernet_are_held_too() {
         packets.extend(tun.drain().into_iter().filter(|packet| packet[0] == 0x45));
         (packets.len() >= 100).then_some(())
     });
-    assert!(start.elapsed() >= 20 * MILLISECOND);
+    assert!(start.elapsed() + EARLY >= 20 * MILLISECOND);
     for (number, packet) in (0_u64..).zip(&packets) {
         assert_eq!(packet[28..], number.to_be_bytes());
     }
@@ -398,7 +400,7 @@ fn packets_without_ethernet_are_held_too() {
     ));
     let got = until("it comes in", SOON, || udp::drain(&socket).pop());
     assert_eq!(got, b"hello");
-    assert!(start.elapsed() >= 20 * MILLISECOND);
+    assert!(start.elapsed() + EARLY >= 20 * MILLISECOND);
     assert_eq!(line.end()[1].sent, 1);
 }
 
@@ -418,7 +420,7 @@ fn another_namespace_is_served_and_not_kept_alive() {
     let lines = [start(20), start(20)];
     assert_eq!((helpers(&lab.near), helpers(&elsewhere)), (4, 0));
     let spans = one_way(&lab, Family::V4, Side::Near, 3);
-    assert!(spans[0] >= 40 * MILLISECOND, "{spans:?}");
+    assert!(spans[0] + EARLY >= 40 * MILLISECOND, "{spans:?}");
 
     let Lab { near, far, .. } = lab;
     drop(near);
