@@ -12,7 +12,7 @@ use nix::{
 };
 use serde::Deserialize;
 
-use crate::{faultctl::words, namespace::Namespace};
+use crate::{faultctl::words, kernel, namespace::Namespace};
 
 /// A running line; killed when dropped.
 #[derive(Debug)]
@@ -36,6 +36,9 @@ pub struct Said {
     pub dropped: u64,
 }
 
+/// The only hook that kernels below 6.6 have.
+const CLSACT: &str = "--clsact";
+
 impl Line {
     /// Starts it inside a namespace, and returns when its programs are attached.
     #[track_caller]
@@ -48,9 +51,12 @@ impl Line {
             .map(|directory| directory.join("line"))
             .find(|path| path.is_file())
             .expect("it was built with this test");
+        let is_asked = arguments.contains(CLSACT) || kernel::hooks().contains(&"tcx");
+        let hook = (!is_asked).then_some(CLSACT);
         let mut child = namespace
             .command(binary)
             .args(words(arguments))
+            .args(hook)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

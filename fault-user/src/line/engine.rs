@@ -114,8 +114,12 @@ impl Engine {
                 let _ = self.lines.renew(now_ns + nanos(LEASE));
                 renew_ns = now_ns + nanos(RENEWAL);
                 work.shortest_ns = u64::MAX;
+                // Where there is always something to do, nothing is waited for.
+                if self.wait(now_ns, false) {
+                    break;
+                }
             }
-            self.send(&mut work, now_ns);
+            self.send(&mut work, now_ns, renew_ns);
             let (frames, all) = match self.receive(&mut work) {
                 Read::Some { frames, all } => (frames, all),
                 Read::Gone => {
@@ -144,10 +148,11 @@ impl Engine {
         // What comes from now on passes.
         let _ = self.lines.renew(0);
         while let Read::Some { all: false, .. } = self.receive(&mut work) {}
-        self.send(&mut work, AT_ONCE);
+        self.send(&mut work, AT_ONCE, AT_ONCE);
     }
 
-    fn send(&self, work: &mut Work, now_ns: u64) {
+    /// Sends what is due, until a moment at which something else has to be done.
+    fn send(&self, work: &mut Work, now_ns: u64, until_ns: u64) {
         let counts = &self.counts;
         let mut now_ns = now_ns;
         let (mut sent, mut late_ns, mut latest_ns) = (0, 0, 0);
@@ -171,6 +176,9 @@ impl Engine {
             work.keep(frame.buffer);
             if now_ns != AT_ONCE {
                 now_ns = monotonic_ns();
+                if now_ns >= until_ns {
+                    break;
+                }
             }
         }
         if sent > 0 {
