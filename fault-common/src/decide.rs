@@ -6,7 +6,7 @@
 )]
 
 use crate::{
-    layout::{Direction, Model, NEAR_NETWORKS, PORT_RANGES, Ports, Rule},
+    layout::{Direction, Model, NEAR_NETWORKS, PORT_RANGES, Ports, Rule, State},
     packet::Flow,
     random::{draw, probability},
 };
@@ -15,49 +15,70 @@ mod flows;
 
 /// What a rule wants with a packet that it matched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
 pub enum Decision {
     /// Nothing.
-    Pass,
+    Pass = 0,
     /// Lose it.
-    Drop,
+    Drop = 1,
     /// Mark it, with the values in the rule.
-    Mark,
+    Mark = 2,
 }
 
 /// What a decision depends on beside the rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Turn {
-    /// How many packets the rule decided about before, in this direction.
-    pub sequence: u64,
-    /// Whether the one before was lost.
-    pub lost: bool,
+    /// Where the rule stands, in this direction.
+    pub state: State,
     /// The direction; each has its own sequence and its own draws.
     pub direction: Direction,
 }
 
-/// Decides.
-///
-/// Correlated loss repeats the previous outcome with the probability of the
-/// correlation and draws afresh otherwise: the loss rate stays what was asked,
-/// and neighbours correlate by exactly what was asked. (netem
-/// mixes the previous *random number* in, which narrows the distribution that the
-/// rate is taken from, so that the rate itself changes.)
+/// Decides for a rule whose losses do not come in bursts ([`Rule::in_bursts`]).
 #[inline]
 pub fn decide(rule: &Rule, turn: Turn) -> Decision {
     if rule.model == Model::Mark as u32 {
         return Decision::Mark;
     }
     let lost = if rule.model == Model::Every as u32 {
-        turn.sequence.wrapping_add(1).is_multiple_of(rule.every)
+        let number = turn.state.sequence().wrapping_add(1);
+        number.is_multiple_of(rule.every)
     } else {
-        let bits = draw(rule.seed ^ u64::from(turn.direction as u32), turn.sequence);
-        if probability::happens(rule.correlation, bits as u32) && turn.sequence > 0 {
-            turn.lost
-        } else {
-            probability::happens(rule.probability, (bits >> 32) as u32)
-        }
+        probability::happens(rule.probability, (turn.draw(rule) >> 32) as u32)
     };
     if lost { Decision::Drop } else { Decision::Pass }
+}
+
+/// Where a rule whose losses come in bursts stands after a packet.
+#[inline(always)]
+pub fn next(rule: &Rule, turn: Turn) -> State {
+    let chain = rule.chain.next(turn.state.chain(), turn.draw(rule));
+    turn.state.after(chain)
+}
+
+/// Decides for a rule whose losses come in bursts, and that has made its transition
+/// ([`next`]) to `chain`.
+///
+/// Correlated loss is one of these: it repeats the previous outcome with the
+/// probability of the correlation and draws afresh otherwise. The loss rate stays
+/// what was asked, and neighbours correlate by exactly what was asked. (netem
+/// mixes the previous *random number* in, which narrows the distribution that the
+/// rate is taken from, so that the rate itself changes.)
+#[inline(always)]
+pub fn decide_in_bursts(rule: &Rule, turn: Turn, chain: u32) -> Decision {
+    if rule.chain.loses(chain, turn.draw(rule)) {
+        Decision::Drop
+    } else {
+        Decision::Pass
+    }
+}
+
+impl Turn {
+    #[inline(always)]
+    fn draw(&self, rule: &Rule) -> u64 {
+        let seed = rule.seed ^ u64::from(self.direction as u32);
+        draw(seed, self.state.sequence())
+    }
 }
 
 /// Whether a rule takes a frame in this direction. The far end is not compared:

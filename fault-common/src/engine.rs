@@ -3,8 +3,8 @@
 use bytemuck::{Pod, Zeroable};
 
 use crate::{
-    decide::{Decision, Turn, decide, matches},
-    layout::{Config, Connection, Direction, Key, RULES_PER_TARGET, Rule, Target},
+    decide::{Decision, Turn, decide, decide_in_bursts, matches, next},
+    layout::{Config, Connection, Direction, Key, RULES_PER_TARGET, Rule, State, Target},
     packet::{Flow, LinkLayer, Packet, Reason, parse, protocol},
 };
 
@@ -29,13 +29,15 @@ pub trait Tables {
     fn detached<'a>(&'a self, passage: &'a mut Passage) -> Option<&'a mut Passage>;
     /// Whether the rule's deadline is still to come.
     fn in_force(&self, rule: u32) -> bool;
-    /// Takes the next number of the slot's sequence, and says whether the slot's
-    /// previous packet was lost.
-    fn turn(&self, slot: u32) -> (u64, bool);
-    /// Keeps whether the slot's packet was lost, for the next.
-    fn set_lost(&self, slot: u32, lost: bool);
+    /// Adds a packet to a slot's sequence and says where the slot stood before.
+    fn advance(&self, slot: u32) -> State;
+    /// Adds a packet and moves on to what `next` says, in one step among those of all
+    /// CPUs. Says where the slot stood before, and where it stands now.
+    fn step(&self, slot: u32, next: impl Fn(State) -> State) -> (State, State);
     /// Counts what a rule did.
     fn count(&self, slot: u32, size: Size, decision: Decision);
+    /// Hears of a packet, and of the last rule that decided about it.
+    fn tell(&self, told: Told, passage: &Passage);
     /// Counts a frame that could not be read in full.
     fn count_reason(&self, reason: Reason);
 }
@@ -50,14 +52,27 @@ pub struct Size {
     pub bytes: u32,
 }
 
+/// What a rule decided about a packet.
+#[derive(Clone, Copy, Debug)]
+pub struct Told {
+    /// The rule.
+    pub rule: u32,
+    /// What it decided.
+    pub decision: Decision,
+    /// Which way the packet goes.
+    pub direction: Direction,
+    /// How many the rule decided about before.
+    pub sequence: u64,
+}
+
 /// A packet on its way through the rules.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Passage {
     /// What it is.
-    flow: Flow,
+    pub flow: Flow,
     /// How large it is.
-    size: Size,
+    pub size: Size,
     /// [`Verdict::mark`] so far.
     mark: u32,
     /// [`Verdict::mark_mask`] so far.
@@ -134,6 +149,7 @@ pub fn run<T: Tables, P: Packet>(
     if config.tables & Config::SPARED != 0 && passage.flow.is_spared(tables, config) {
         return Verdict::PASS;
     }
+    let mut last = None;
     for i in 0..RULES_PER_TARGET {
         if i >= target.len as usize {
             break;
@@ -146,26 +162,47 @@ pub fn run<T: Tables, P: Packet>(
             continue;
         }
         let slot = direction.slot(id);
-        let (sequence, lost) = tables.turn(slot);
-        let decision = decide(
-            rule,
-            Turn {
-                sequence,
-                lost,
-                direction,
-            },
-        );
-        if rule.correlation != 0 {
-            tables.set_lost(slot, decision == Decision::Drop);
-        }
+        let (turn, decision) = take_turn(tables, rule, slot, direction);
         tables.count(slot, passage.size, decision);
+        let told = Told {
+            rule: id,
+            decision,
+            direction,
+            sequence: turn.state.sequence(),
+        };
         match decision {
             Decision::Pass => {}
-            Decision::Drop => return Verdict::DROP,
+            Decision::Drop => {
+                tables.tell(told, passage);
+                return Verdict::DROP;
+            }
             Decision::Mark => passage.mark(rule),
         }
+        last = Some(told);
+    }
+    if let Some(told) = last {
+        tables.tell(told, passage);
     }
     passage.verdict()
+}
+
+/// Takes the next number of the slot's sequence and decides.
+#[inline(always)]
+fn take_turn<T: Tables>(
+    tables: &T,
+    rule: &Rule,
+    slot: u32,
+    direction: Direction,
+) -> (Turn, Decision) {
+    let turn = |state| Turn { state, direction };
+    if rule.in_bursts() {
+        let (before, after) = tables.step(slot, |state| next(rule, turn(state)));
+        let turn = turn(before);
+        (turn, decide_in_bursts(rule, turn, after.chain()))
+    } else {
+        let turn = turn(tables.advance(slot));
+        (turn, decide(rule, turn))
+    }
 }
 
 #[inline(always)]

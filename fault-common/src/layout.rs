@@ -7,7 +7,10 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::address::{Address, Network};
+use crate::{
+    address::{Address, Network},
+    chain::{Chain, STATES},
+};
 
 /// Rules in one set.
 pub const RULES_PER_SET: u32 = 32;
@@ -216,12 +219,12 @@ pub struct Rule {
     pub directions: u32,
     /// [`Self::EVERY_FRAME`].
     pub flags: u32,
-    /// Loss probability, as [`crate::random::probability`].
+    /// [`Model::Random`]: loss probability, as [`crate::random::probability`].
     pub probability: u64,
-    /// Share of the previous outcome in this one, as [`crate::random::probability`].
-    pub correlation: u64,
     /// [`Model::Every`]: one packet in so many is lost.
     pub every: u64,
+    /// Models in bursts ([`Self::in_bursts`]): how losses follow each other.
+    pub chain: Chain,
     /// Start of the rule's random draws.
     pub seed: u64,
     /// Share of flows that it takes, as [`crate::random::probability`]; 0 for all.
@@ -253,6 +256,12 @@ impl Rule {
     pub const EVERY_FRAME: u32 = 1;
     /// `dscp` stays as it is.
     pub const NO_DSCP: u32 = u32::MAX;
+
+    /// Whether its chain decides.
+    #[inline]
+    pub const fn in_bursts(&self) -> bool {
+        self.model >= Model::Correlated as u32
+    }
 }
 
 /// What the user asked for.
@@ -299,19 +308,53 @@ pub enum Model {
     Every = 2,
     /// Mark it.
     Mark = 3,
+    /// Lose it by the rule's chain, as do all that follow: here one of a loss rate
+    /// and a correlation.
+    Correlated = 4,
+    /// A chain of a loss rate and a mean length of bursts.
+    Burst = 5,
+    /// netem's `gemodel`.
+    Gemodel = 6,
+    /// netem's `state`.
+    State = 7,
 }
 
 /// What packets change, per slot; shared by all CPUs.
+///
+/// One word, so that one atomic instruction takes a packet's number and, where
+/// losses come in bursts, makes its transition.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct State {
-    /// Packets that the rule has decided about. Added to atomically, so that no
-    /// two packets share a number.
-    pub sequence: u64,
-    /// Whether the last one was lost. Written without a lock: two CPUs that
-    /// decide at once may both follow the same predecessor, which lowers the
-    /// correlation a little and leaves the loss rate as it is.
-    pub lost: u64,
+    /// Packets that the rule has decided about, in units of [`Self::PACKET`]; below
+    /// that, the state that the last one left the rule's chain in.
+    pub word: u64,
+}
+
+impl State {
+    /// Added for each packet.
+    pub const PACKET: u64 = STATES as u64;
+
+    /// How many packets the rule has decided about.
+    #[inline]
+    pub const fn sequence(self) -> u64 {
+        self.word / Self::PACKET
+    }
+
+    /// The state of the chain; [`crate::chain::START`] before the first packet.
+    #[inline]
+    pub const fn chain(self) -> u32 {
+        (self.word % Self::PACKET) as u32
+    }
+
+    /// After one more packet, which left the chain in a state.
+    #[inline]
+    #[must_use]
+    pub const fn after(self, chain: u32) -> Self {
+        Self {
+            word: (self.sequence() + 1) * Self::PACKET + chain as u64,
+        }
+    }
 }
 
 /// What happened, per slot and CPU. Packets are wire packets: a super-packet

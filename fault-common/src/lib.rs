@@ -12,6 +12,7 @@
 )]
 
 pub mod address;
+pub mod chain;
 pub mod decide;
 pub mod engine;
 pub mod layout;

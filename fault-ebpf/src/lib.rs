@@ -15,6 +15,7 @@
 pub mod frame;
 pub mod line;
 pub mod maps;
+mod programs;
 pub mod skb;
 pub mod xdp;
 
@@ -23,15 +24,39 @@ use aya_ebpf::{
     helpers::bpf_redirect,
     programs::{TcContext, XdpContext},
 };
-use fault_common::{engine, layout::Direction, packet::LinkLayer};
+use fault_common::{
+    engine::{self, Passage, Told},
+    layout::Direction,
+    packet::LinkLayer,
+};
 
 use crate::frame::Frame;
 
+/// Who hears of packets that rules decided about.
+pub trait Teller {
+    /// Tells of one.
+    fn tell(told: Told, passage: &Passage);
+}
+
+/// Nobody does.
+pub struct Quiet;
+
+impl Teller for Quiet {
+    #[inline(always)]
+    fn tell(_told: Told, _passage: &Passage) {}
+}
+
 /// One frame on the tc hook: tcx or clsact.
 #[inline(always)]
-pub fn classify(ctx: &TcContext, link: LinkLayer, direction: Direction) -> i32 {
+pub fn classify<T: Teller>(ctx: &TcContext, link: LinkLayer, direction: Direction) -> i32 {
     let skb = skb::Skb::new(ctx);
-    let verdict = engine::run(&maps::Maps, &Frame(&skb), skb.size(), link, direction);
+    let verdict = engine::run(
+        &maps::Maps::<T>::new(),
+        &Frame(&skb),
+        skb.size(),
+        link,
+        direction,
+    );
     if verdict.drop {
         lose(direction)
     } else {
@@ -43,10 +68,11 @@ pub fn classify(ctx: &TcContext, link: LinkLayer, direction: Direction) -> i32 {
 
 /// One frame on the XDP hook, where frames only arrive, and can only be lost.
 #[inline(always)]
-pub fn receive(ctx: &XdpContext, link: LinkLayer) -> u32 {
+pub fn receive<T: Teller>(ctx: &XdpContext, link: LinkLayer) -> u32 {
     let xdp = xdp::Xdp::new(ctx);
     let (frame, size) = (Frame(&xdp), xdp.size());
-    if engine::run(&maps::Maps, &frame, size, link, Direction::Ingress).drop {
+    let maps = maps::Maps::<T>::new();
+    if engine::run(&maps, &frame, size, link, Direction::Ingress).drop {
         xdp_action::XDP_DROP
     } else {
         xdp_action::XDP_PASS

@@ -1,6 +1,6 @@
 //! The maps, and the engine's view of them.
 
-use core::arch::asm;
+use core::{arch::asm, marker::PhantomData};
 
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
@@ -10,13 +10,15 @@ use aya_ebpf::{
 };
 use fault_common::{
     decide::Decision,
-    engine::{Passage, Size, Tables},
+    engine::{Passage, Size, Tables, Told},
     layout::{
         Config, Connection, Counters, Key, Owner, REASONS, RULES, Rule, SETS, SLOTS, SPARED, State,
         TARGETS, Target,
     },
     packet::Reason,
 };
+
+use crate::Teller;
 
 /// The set in force.
 #[map]
@@ -57,10 +59,21 @@ static NUMBER: PerCpuArray<u32> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static OWNER: Array<Owner> = Array::with_max_entries(1, 0);
 
-/// The tables of the engine.
-pub struct Maps;
+/// How often a packet tries to make its transition before it lets others go first.
+const ATTEMPTS: u32 = 8;
 
-impl Tables for Maps {
+/// The tables of the engine.
+pub struct Maps<T>(PhantomData<T>);
+
+impl<T> Maps<T> {
+    /// All objects' maps are the same.
+    #[inline(always)]
+    pub const fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T: Teller> Tables for Maps<T> {
     #[inline(always)]
     fn active(&self) -> u32 {
         // SAFETY: a map value; volatile, so that it is read once and the packet sees
@@ -122,26 +135,47 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn turn(&self, slot: u32) -> (u64, bool) {
-        let Some(state) = STATES.get_ptr_mut(slot) else {
-            return (0, false);
-        };
-        // SAFETY: `state` points into a map value, which outlives the program's run;
-        // the sequence is only touched atomically, `lost` by whole words.
-        unsafe {
-            (
-                fetch_add(&raw mut (*state).sequence, 1),
-                (&raw const (*state).lost).read_volatile() != 0,
-            )
-        }
+    fn advance(&self, slot: u32) -> State {
+        let word = STATES.get_ptr_mut(slot).map_or(0, |state| {
+            // SAFETY: eight aligned bytes of a map value.
+            unsafe { fetch_add(&raw mut (*state).word, State::PACKET) }
+        });
+        State { word }
     }
 
+    /// Number and state are one word, replaced in one exchange if no other CPU has
+    /// done so meanwhile. The n-th transition is therefore made by the n-th draw, and
+    /// what becomes of the n-th packet depends on the seed alone, not on how many CPUs
+    /// there are. An exchange fails only where another one succeeded, in the few
+    /// nanoseconds since; a spin lock would cost two calls for every packet, and make
+    /// the others wait.
+    ///
+    /// A program has to end: a packet that failed [`ATTEMPTS`] times takes its number
+    /// and goes where the chain would go next, without moving it. In the long run it
+    /// is lost as often as any other, so the loss rate stays, and a burst may end up
+    /// one packet longer or shorter.
     #[inline(always)]
-    fn set_lost(&self, slot: u32, lost: bool) {
-        if let Some(state) = STATES.get_ptr_mut(slot) {
-            // SAFETY: as in `turn`; a race is tolerated, see `State::lost`.
-            unsafe { (&raw mut (*state).lost).write_volatile(u64::from(lost)) };
+    fn step(&self, slot: u32, next: impl Fn(State) -> State) -> (State, State) {
+        let Some(state) = STATES.get_ptr_mut(slot) else {
+            return Default::default();
+        };
+        // SAFETY: `state` points into a map value, which outlives the program's run.
+        let place = unsafe { &raw mut (*state).word };
+        // SAFETY: as before; volatile, because other CPUs write it.
+        let mut word = unsafe { place.read_volatile() };
+        for _ in 0..ATTEMPTS {
+            let before = State { word };
+            let after = next(before);
+            // SAFETY: eight aligned bytes of a map value.
+            word = unsafe { compare_exchange(place, before.word, after.word) };
+            if word == before.word {
+                return (before, after);
+            }
         }
+        // SAFETY: eight aligned bytes of a map value.
+        let word = unsafe { fetch_add(place, State::PACKET) };
+        let before = State { word };
+        (before, next(before))
     }
 
     #[inline(always)]
@@ -167,6 +201,11 @@ impl Tables for Maps {
             }
             Decision::Mark => counters.marked_packets += packets,
         }
+    }
+
+    #[inline(always)]
+    fn tell(&self, told: Told, passage: &Passage) {
+        T::tell(told, passage);
     }
 
     #[inline(always)]
@@ -215,4 +254,31 @@ unsafe fn fetch_add(number: *mut u64, add: u64) -> u64 {
     }
     #[cfg(not(target_arch = "bpf"))]
     unimplemented!("runs in the kernel only: {number:p} {add}")
+}
+
+/// Replaces a number that all CPUs share, if it is still the old one, and gives what
+/// it was.
+///
+/// In assembly for the reason that `fetch_add` is (`BPF_CMPXCHG`, Linux 5.12).
+///
+/// # Safety
+/// As for `fetch_add`.
+#[inline(always)]
+unsafe fn compare_exchange(number: *mut u64, old: u64, new: u64) -> u64 {
+    #[cfg(target_arch = "bpf")]
+    {
+        let found: u64;
+        // SAFETY: the caller's promise.
+        unsafe {
+            asm!(
+                "r0 = cmpxchg_64({number} + 0, r0, {new})",
+                number = in(reg) number,
+                new = in(reg) new,
+                inout("r0") old => found,
+            );
+        }
+        found
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    unimplemented!("runs in the kernel only: {number:p} {old} {new}")
 }

@@ -21,6 +21,7 @@ use crate::{
     process, signals,
     snapshot::{RuleCount, Snapshot},
     spec::{FaultSpec, RuleSet, compile},
+    verbose::{Source, Verbose},
 };
 
 /// A fault on one interface.
@@ -90,6 +91,23 @@ impl Faults {
         self.until_ns.into_iter().chain(self.confirm_until_ns).min()
     }
 
+    /// Listens to its programs.
+    pub fn listen(&mut self) -> Result<Verbose, KernelError> {
+        Verbose::listen(self.active.iter_mut().map(|active| {
+            Source {
+                iface: &active.interface.name,
+                first_rule: active.loaded.first_rule(),
+                rules: active
+                    .rules
+                    .rules
+                    .iter()
+                    .map(|it| it.name.clone())
+                    .collect(),
+                ebpf: &mut active.loaded.ebpf,
+            }
+        }))
+    }
+
     /// Hands the deadlines to whoever keeps them.
     pub fn terms(&mut self) -> Vec<Terms> {
         self.active
@@ -155,9 +173,8 @@ impl Faults {
     /// What has been done so far.
     pub fn snapshot(&self, lapsed: Duration) -> Result<Snapshot, KernelError> {
         let mut snapshot = Snapshot {
-            counts: Vec::new(),
-            unparsed: Vec::new(),
             lapsed,
+            ..Snapshot::default()
         };
         for active in &self.active {
             active.count(&mut snapshot)?;
@@ -195,7 +212,7 @@ fn begin(plan: &Plan<'_>, object: Object<'_>, netns_inode: u64) -> Result<Faults
         for connection in plan.spared {
             loaded.spare(&connection.key())?;
         }
-        if control_path::carried_by(&interface, plan.spared)? {
+        if control_path::carried_by(interface.index, plan.spared)? {
             loaded.spare_neighbours();
         }
         // Without force until it is attached.
@@ -314,7 +331,7 @@ impl Active {
 }
 
 /// The user behind it: who called sudo, if it was sudo.
-fn caller() -> u32 {
+pub fn caller() -> u32 {
     std::env::var("SUDO_UID")
         .ok()
         .and_then(|uid| uid.parse().ok())

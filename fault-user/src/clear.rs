@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use crate::{
     Error, bpf,
     clsact::{self, Lock},
+    down::{self, Entry, Saved},
     error::KernelError,
     inventory::{self, Fault, Found},
     namespace::Namespace,
@@ -35,7 +36,14 @@ pub fn run(request: &Request) -> Result<i32, Error> {
     Reporter::new(request.json)
         .cleared(&cleared)
         .map_err(|_| Error::OutputClosed)?;
-    Ok(0)
+    if cleared.failed.is_empty() {
+        Ok(0)
+    } else {
+        Err(KernelError::GivenUp {
+            what: cleared.failed,
+        }
+        .into())
+    }
 }
 
 /// What was cleared.
@@ -48,8 +56,12 @@ pub struct Cleared {
     /// Faults whose network namespace no name and no process leads to: without
     /// force from now on, and gone with the namespace.
     pub unreachable: usize,
-    /// Programs of another version of faultctl, which were left alone.
+    /// Programs and links of another version of faultctl, which were left alone.
     pub other_version: usize,
+    /// What is worth knowing about links that were put back.
+    pub notes: Vec<String>,
+    /// What on them could not be put back, and will not be tried again.
+    pub failed: Vec<String>,
 }
 
 /// A fault that was cleared.
@@ -91,6 +103,8 @@ pub fn clear(interfaces: &[String]) -> Result<Cleared, Error> {
             cleared.faults.push(one);
         }
     }
+    // Whatever comes of the links, filters are taken out.
+    let links = put_back(interfaces, &mut cleared);
     let _lock = Lock::take(|| false)?;
     let left = inventory::scan()?;
     for (inode, ifindex) in namespaces {
@@ -105,7 +119,43 @@ pub fn clear(interfaces: &[String]) -> Result<Cleared, Error> {
             clsact::remove_leftovers(ifindex, |program| inventory::leftover(&left, program))
         })?;
     }
+    links?;
     Ok(cleared)
+}
+
+/// Puts back links that were taken away.
+fn put_back(interfaces: &[String], cleared: &mut Cleared) -> Result<(), KernelError> {
+    let mut states = Vec::new();
+    for entry in down::entries()? {
+        match entry {
+            Entry::State(state) if is_meant(&state.saved, interfaces)? => states.push(*state),
+            Entry::State(_) => {}
+            Entry::OtherVersion => cleared.other_version += 1,
+        }
+    }
+    for state in &states {
+        down::end(state)?;
+    }
+    let (back, error) = down::put_back(&states, true, down::LONGEST);
+    cleared.notes.extend(back.notes);
+    cleared.failed.extend(back.failed);
+    cleared
+        .faults
+        .extend(states.iter().map(|state| ClearedFault {
+            iface: state.saved.target().name.clone(),
+            pid: state.saved.controller.pid,
+            command: state.saved.command.clone(),
+        }));
+    error.map_or(Ok(()), Err)
+}
+
+/// Whether a link has one of these names, or had it when it was taken away.
+fn is_meant(saved: &Saved, interfaces: &[String]) -> Result<bool, KernelError> {
+    Ok(interfaces.is_empty()
+        || interfaces.contains(&saved.target().name)
+        || down::left(saved)?
+            .name
+            .is_some_and(|now| interfaces.contains(&now)))
 }
 
 /// The fault has no force from here on; its process ends, by force if it must.

@@ -1,7 +1,7 @@
 //! The command line: types and texts only. [`parse`] turns arguments into
 //! requests.
 
-use std::{ffi::OsString, net::SocketAddr, num::NonZeroU64, time::Duration};
+use std::{ffi::OsString, net::SocketAddr, num::NonZeroU64, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::NonEmptyStringValueParser};
 use fault_common::layout::PortRange;
@@ -9,7 +9,8 @@ use ipnet::IpNet;
 
 use crate::container::ContainerId;
 use crate::spec::{
-    Dscp, Endpoint, Percent, Protocol, SkbMark, count, duration, endpoint, percent, port,
+    BurstLength, Dscp, Endpoint, FourStates, Gemodel, Percent, Protocol, SkbMark, count, duration,
+    endpoint, percent, port,
 };
 
 mod parse;
@@ -59,6 +60,9 @@ pub enum Verb {
     Selftest(SelftestArgs),
     /// Say what this kernel, these privileges and these interfaces allow
     Doctor(DoctorArgs),
+    /// Started by `down` for itself
+    #[command(hide = true)]
+    Watchdog(WatchdogArgs),
 }
 
 /// `faultctl loss`
@@ -66,29 +70,61 @@ pub enum Verb {
 #[command(
     override_usage = "\
 faultctl loss <PERCENT> --iface <NAME> [OPTIONS] [-- <COMMAND>...]
-       faultctl loss --every <N> --iface <NAME> [OPTIONS] [-- <COMMAND>...]",
+       faultctl loss --every <N> --iface <NAME> [OPTIONS] [-- <COMMAND>...]
+       faultctl loss --gemodel <P,..> --iface <NAME> [OPTIONS] [-- <COMMAND>...]
+       faultctl loss --state <P13,..> --iface <NAME> [OPTIONS] [-- <COMMAND>...]",
     after_help = "\
 Examples:
   faultctl loss 50 --iface eth0                       half of what leaves, until Ctrl-C
   faultctl loss 0.1 --iface eth0 --direction both --for 10m
   faultctl loss 10 --correlation 75 --iface eth0 --to db.example.org --port 5432
+  faultctl loss 10 --burst 5 --iface eth0             five in a row, on average
+  faultctl loss --gemodel 1,10 --iface eth0           as `tc ... netem loss gemodel 1% 10%`
   faultctl loss --every 100 --iface eth0 --proto udp
   faultctl loss 50 --iface eth0 -- curl http://10.0.0.7/"
 )]
 pub struct LossArgs {
     /// Share of packets to lose, in points: 50, 50%, 0.1
-    #[arg(required_unless_present = "every", allow_negative_numbers = true)]
+    #[arg(
+        required_unless_present_any = ["every", "gemodel", "state"],
+        allow_negative_numbers = true
+    )]
     pub percent: Option<Percent>,
     /// How often a packet shares the fate of the one before, in points
     #[arg(long, value_name = "PERCENT", allow_negative_numbers = true)]
     pub correlation: Option<Percent>,
+    /// Lose so many packets in a row, on average
+    #[arg(
+        long,
+        value_name = "PACKETS",
+        requires = "percent",
+        allow_negative_numbers = true,
+        conflicts_with = "correlation"
+    )]
+    pub burst: Option<BurstLength>,
+    /// netem's gemodel P,R,1-H,1-K in points; left out, they are 100-P, 100 and 0
+    #[arg(
+        long,
+        value_name = "P,..",
+        allow_hyphen_values = true,
+        conflicts_with_all = ["percent", "correlation", "burst", "state"]
+    )]
+    pub gemodel: Option<Gemodel>,
+    /// netem's state P13,P31,P32,P23,P14 in points; left out, they are 100-P13, 0, 100 and 0
+    #[arg(
+        long,
+        value_name = "P13,..",
+        allow_hyphen_values = true,
+        conflicts_with_all = ["percent", "correlation", "burst"]
+    )]
+    pub state: Option<FourStates>,
     /// Lose one packet in N instead, not by chance
     #[arg(
         long,
         value_name = "N",
         value_parser = count::parse_every,
         allow_negative_numbers = true,
-        conflicts_with_all = ["percent", "correlation"]
+        conflicts_with_all = ["percent", "correlation", "burst", "gemodel", "state"]
     )]
     pub every: Option<NonZeroU64>,
     /// Which packets.
@@ -123,10 +159,12 @@ pub struct PartitionArgs {
 Examples:
   faultctl down --iface eth0 --for 20s                nothing in, nothing out, ARP and ND included
   faultctl down --iface eth0 --except 10.0.0.1 --for 20s
+  faultctl down --mode admin --iface eth0 --for 20s   really down, then put back as it was
 
-Both directions unless `--direction` says otherwise")]
+Both directions unless `--direction` says otherwise. Modes admin and carrier take the whole link,
+for the time that `--for` says; not one that carries your SSH connection, unless `--include-ssh`")]
 pub struct DownArgs {
-    /// How: blackhole keeps routes, addresses and neighbours
+    /// How: blackhole loses every frame, admin sets the link down, carrier unplugs it
     #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
     pub mode: DownMode,
     /// Which packets.
@@ -143,6 +181,10 @@ pub enum DownMode {
     /// Every frame is lost; routes, addresses and neighbours stay.
     #[default]
     Blackhole,
+    /// The link is set down, and put back as it was.
+    Admin,
+    /// The link loses its carrier, where the driver can do that.
+    Carrier,
 }
 
 /// `faultctl mark`
@@ -313,6 +355,9 @@ pub struct Life {
     /// Print JSON lines
     #[arg(long)]
     pub json: bool,
+    /// Tell of packets and what became of them, a hundred a second at most for each CPU
+    #[arg(short, long)]
+    pub verbose: bool,
     /// How to attach, for tests
     #[arg(long, value_enum, default_value_t, hide = true)]
     pub attach: Attach,
@@ -372,6 +417,14 @@ pub struct SelftestArgs {
     /// Print JSON lines
     #[arg(long)]
     pub json: bool,
+}
+
+/// `faultctl watchdog`
+#[derive(Debug, Args)]
+pub struct WatchdogArgs {
+    /// The files of the links to watch over.
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
 }
 
 /// `faultctl doctor`

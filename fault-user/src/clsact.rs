@@ -5,8 +5,7 @@
 //! faultctl that comes to the interface.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    fs::{File, OpenOptions},
     path::Path,
     thread,
     time::{Duration, Instant},
@@ -24,7 +23,7 @@ use rustix::{
     io::Errno,
 };
 
-use crate::{error::KernelError, interface, netlink};
+use crate::{error::KernelError, interface, netlink, run_directory};
 
 /// A filter on an interface's clsact qdisc.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,21 +46,13 @@ pub struct Lock {
 impl Lock {
     /// Waits for it, until `give_up` says otherwise.
     pub fn take(give_up: impl Fn() -> bool) -> Result<Self, KernelError> {
-        let dir = Path::new("/run/faultctl");
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(dir)
-            .and_then(|()| {
-                OpenOptions::new()
-                    .write(true)
-                    .create(true)
-                    .truncate(false)
-                    .mode(0o600)
-                    .open(dir.join("lock"))
-            })
-            .map_err(KernelError::system("open `/run/faultctl/lock`"))
-            .and_then(|file| Self::wait(file, give_up))
+        let directory = Path::new(run_directory::PATH);
+        run_directory::make(directory)?;
+        let file = run_directory::open(
+            &directory.join("lock"),
+            OpenOptions::new().write(true).create(true).truncate(false),
+        )?;
+        Self::wait(file, give_up)
     }
 
     /// The holder is done in milliseconds, unless it was stopped in the middle. A wait

@@ -12,7 +12,7 @@ use std::{
 
 use fault_common::{address::Address, layout};
 
-use crate::{error::KernelError, interface::Interface, namespace::Namespace};
+use crate::{error::KernelError, namespace::Namespace};
 
 mod ancestry;
 mod route;
@@ -55,8 +55,8 @@ pub fn find(namespace: &Namespace) -> Result<Vec<Connection>, KernelError> {
 /// Whether one of the connections ends when an interface goes down: it is routed through
 /// it or through what is built on it, or has a local address that the interface has.
 /// Runs in the interface's namespace.
-pub fn carried_by(interface: &Interface, connections: &[Connection]) -> Result<bool, KernelError> {
-    Ok(route::needed(connections)?.contains(&interface.index))
+pub fn carried_by(index: u32, connections: &[Connection]) -> Result<bool, KernelError> {
+    Ok(route::needed(connections)?.contains(&index))
 }
 
 fn is_in(pid: u32, namespace_inode: u64) -> io::Result<bool> {

@@ -4,7 +4,7 @@ use std::{fmt::Write as _, io, path::PathBuf};
 
 use ipnet::IpNet;
 
-use crate::spec::ValueError;
+use crate::spec::{BurstLength, Percent, ValueError};
 
 mod kernel;
 
@@ -69,6 +69,19 @@ pub enum Error {
     /// XDP for what is not lost.
     #[error("`--hook xdp` can only lose packets, and this is a `mark`")]
     XdpMark,
+
+    /// Bursts that would have to overlap to lose so much.
+    #[error("`--burst {length}` cannot lose {percent}, but {most} at most")]
+    BurstTooShort {
+        /// The mean length of a burst.
+        length: BurstLength,
+        /// The loss rate.
+        percent: Percent,
+        /// The highest rate of this length.
+        most: Percent,
+        /// The shortest mean length of this rate, if there is one.
+        shortest: Option<BurstLength>,
+    },
 
     /// A file of addresses could not be read.
     #[error("cannot read `{}`", path.display())]
@@ -183,6 +196,17 @@ impl Error {
                     .into()
             }
             Self::XdpMark => "leave out `--hook xdp`: an XDP program sees no skb".into(),
+            Self::BurstTooShort {
+                shortest: Some(shortest),
+                ..
+            } => format!(
+                "one packet at least passes between two bursts: lose less, or give \
+                 `--burst {shortest}` or more"
+            ),
+            Self::BurstTooShort { shortest: None, .. } => {
+                "one packet at least passes between two bursts: lose less, or leave out `--burst`"
+                    .into()
+            }
             Self::File { .. } => "`@FILE` names a text file, one address a line".into(),
             Self::EmptyFile { .. } => {
                 "write one address, network or host name a line; `#` starts a comment".into()
@@ -215,7 +239,8 @@ impl Error {
             | Self::FamiliesDiffer
             | Self::NothingLeft
             | Self::XdpEgress
-            | Self::XdpMark => 2,
+            | Self::XdpMark
+            | Self::BurstTooShort { .. } => 2,
             Self::File { .. }
             | Self::EmptyFile { .. }
             | Self::FileLine { .. }

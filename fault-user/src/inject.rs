@@ -3,6 +3,7 @@
 use std::{ffi::OsString, net::SocketAddr, time::Duration};
 
 use ipnet::IpNet;
+use tokio::runtime::Runtime;
 
 use crate::{
     Error,
@@ -18,6 +19,10 @@ use crate::{
     signals::Caught,
     spec::{Directions, FaultKind, FaultSpec, endpoint::Resolved},
 };
+
+mod kept;
+
+use kept::Kept;
 
 /// A fault, where it goes and how long it lives.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,6 +50,8 @@ pub struct Request {
     pub hook: Hook,
     /// How to attach on tc.
     pub attach: AttachMode,
+    /// Whether to tell of packets one by one.
+    pub verbose: bool,
     /// The child command and its arguments; empty for none.
     pub command: Vec<OsString>,
 }
@@ -117,17 +124,15 @@ pub fn run(request: &Request) -> Result<i32, Error> {
         privilege::require(&[privilege::TO_LOOK_AROUND])?;
     }
     let namespace = Namespace::of(&request.place)?;
-    let object = Object::embedded()?;
+    let object = if request.verbose {
+        Object::verbose()?
+    } else {
+        Object::embedded()?
+    };
     // Before any work in another namespace: what runtimes share is a socket pair that
     // would hold the namespace it is made in.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(KernelError::system("create a runtime"))?;
-    let listener = request
-        .metrics
-        .map(|address| metrics::bind(address).map_err(|source| Error::Metrics { address, source }))
-        .transpose()?;
+    let runtime = runtime()?;
+    let listener = request.metrics.map(metrics::listen).transpose()?;
     let seed = request.spec.seed.unwrap_or_else(random_seed);
     let spared = if request.include_ssh {
         Vec::new()
@@ -136,7 +141,7 @@ pub fn run(request: &Request) -> Result<i32, Error> {
     };
     let caught = Caught::new()?;
     let command = command_line();
-    let faults = Faults::begin(
+    let mut faults = Faults::begin(
         &Plan {
             spec: &request.spec,
             seed,
@@ -153,14 +158,25 @@ pub fn run(request: &Request) -> Result<i32, Error> {
         object,
     )?;
     runtime.block_on(async {
-        Session::start(request, &namespace, faults, seed, caught)?
-            .run(listener)
-            .await
+        let begun = kept::begun(request, &mut faults, seed)?;
+        Session::start(begun, caught, || {
+            Ok(Box::new(Kept::new(faults, request, &namespace)?))
+        })?
+        .run(listener)
+        .await
     })
 }
 
+/// What a fault's session runs on.
+pub(crate) fn runtime() -> Result<Runtime, KernelError> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(KernelError::system("create a runtime"))
+}
+
 /// The arguments as they were typed, for whoever asks whose a fault is.
-fn command_line() -> String {
+pub(crate) fn command_line() -> String {
     let args: Vec<_> = std::env::args_os()
         .skip(1)
         .map(|arg| arg.to_string_lossy().into_owned())

@@ -8,6 +8,8 @@ use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, Lin
 
 use crate::{error::KernelError, netlink};
 
+pub mod ethtool;
+
 /// An interface of the calling thread's network namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {

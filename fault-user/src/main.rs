@@ -11,7 +11,7 @@ use std::{
 use fault_user::{
     Error, clear,
     cli::{self, Command, Parsed},
-    doctor, inject,
+    doctor, down, inject,
     report::Reporter,
     selftest, status,
 };
@@ -34,6 +34,8 @@ fn run(args: &[OsString]) -> Result<i32, Error> {
             Ok(0)
         }
         Parsed::Command(Command::Inject(request)) => inject::run(&request),
+        Parsed::Command(Command::Down(request)) => down::run(&request),
+        Parsed::Command(Command::Watchdog(request)) => down::watchdog::run(&request),
         Parsed::Command(Command::Status(request)) => status::run(&request),
         Parsed::Command(Command::Clear(request)) => clear::run(&request),
         Parsed::Command(Command::Selftest(request)) => selftest::run(&request),

@@ -17,13 +17,16 @@ use prometheus::{
     CounterVec, Encoder as _, GaugeVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-use crate::{error::KernelError, snapshot::Snapshot};
+use crate::{Error, error::KernelError, snapshot::Snapshot};
 
 /// Takes the address, before any fault is in force.
-pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let listener = TcpListener::bind(address)?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
+pub fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
+    let listen = || {
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    };
+    listen().map_err(|source| Error::Metrics { address, source })
 }
 
 /// Serves `/metrics` until the process ends; counters are read at each scrape.
@@ -135,6 +138,10 @@ fn fill(registry: &Registry, snapshot: &Snapshot) -> Result<(), prometheus::Erro
                 .with_label_values(&[&*count.rule, "injected"])
                 .set(injected);
         }
+    }
+    if !snapshot.links.is_empty() {
+        let down = Fault::Down.name();
+        active.with_label_values(&[down, down]).set(1);
     }
     for (iface, reason, n) in &snapshot.unparsed {
         unparsed

@@ -1,4 +1,4 @@
-//! The BPF object inside this binary.
+//! The BPF objects inside this binary.
 
 use fault_common::layout::ABI;
 use object::{Object as _, ObjectSection as _};
@@ -12,11 +12,19 @@ pub struct Object<'a> {
 }
 
 impl Object<'static> {
-    /// The one that was built in.
+    /// The one for all but `--verbose`.
     pub fn embedded() -> Result<Self, KernelError> {
         Self::check(aya::include_bytes_aligned!(concat!(
             env!("OUT_DIR"),
             "/faultctl.o"
+        )))
+    }
+
+    /// The one whose programs tell of packets.
+    pub fn verbose() -> Result<Self, KernelError> {
+        Self::check(aya::include_bytes_aligned!(concat!(
+            env!("OUT_DIR"),
+            "/verbose.o"
         )))
     }
 }

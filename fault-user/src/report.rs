@@ -15,7 +15,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::{
     Error, clear::Cleared, control_path::Connection, doctor::Finding, selftest::Check,
-    snapshot::Snapshot, status::Status,
+    snapshot::Snapshot, status::Status, verbose::Packet,
 };
 
 /// Something that happened.
@@ -27,6 +27,8 @@ pub enum Event {
     Stats(Snapshot),
     /// Something worth knowing.
     Note(String),
+    /// A packet that a rule decided about.
+    Packet(Packet),
     /// The fault is over.
     Stopped(Stopped),
     /// A check of `selftest` was made.
@@ -42,8 +44,8 @@ pub struct Started {
     pub rules: Vec<StartedRule>,
     /// The process that keeps it.
     pub pid: u32,
-    /// Start of its random draws.
-    pub seed: u64,
+    /// Start of its random draws, if it draws.
+    pub seed: Option<u64>,
     /// When it ends, if by time.
     pub until: Option<SystemTime>,
     /// When it ends unless somebody confirms it.
@@ -67,7 +69,7 @@ pub struct StartedRule {
     pub directions: Vec<&'static str>,
     /// What was asked.
     pub asked: String,
-    /// `tcx` or `clsact`.
+    /// `tcx` or `clsact`; `link` for a fault without a program.
     pub hook: String,
 }
 
@@ -80,6 +82,8 @@ pub struct Stopped {
     pub ran: Duration,
     /// All that it did.
     pub snapshot: Snapshot,
+    /// What is worth knowing about what comes after it.
+    pub notes: Vec<String>,
 }
 
 /// Prints events.

@@ -1,63 +1,88 @@
 //! The life of a fault in the foreground: told, kept, watched, ended, summed up.
 
 use std::{
+    ffi::OsString,
     net::TcpListener,
-    os::unix::process::ExitStatusExt as _,
     process::ExitStatus,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use caps::Capability;
-use rustix::process::{Pid, Signal, kill_process};
+use ipnet::IpNet;
 use tokio::{
-    process::{Child, Command},
     sync::mpsc::UnboundedReceiver,
     time::{MissedTickBehavior, interval},
 };
 
 use crate::{
-    Error,
-    active::Faults,
-    attach::CLSACT,
-    clock,
+    Error, clock,
     confirm::Confirmation,
     error::{self, KernelError},
-    follow::{self, News},
-    inject::{FarEnds, Request},
-    lease::Lease,
+    follow::{self, Names, News},
     metrics,
-    namespace::Namespace,
-    privilege,
-    report::{Event, Reporter, Started, StartedRule, Stopped},
+    report::{Event, Reporter, Started, Stopped},
     signals::{self, Caught, Ended},
     snapshot::Snapshot,
-    spec::FaultSpec,
-    xdp,
+    verbose::{Packet, Verbose},
 };
+
+mod child;
+
+use child::{Child, exit_code};
 
 /// How often the interfaces are looked after.
 const LOOK: Duration = Duration::from_millis(250);
 /// How often the counters are told.
 const TELL: Duration = Duration::from_secs(1);
 
-/// A fault in force, and everything that can end it.
-pub struct Session {
-    live: Arc<Mutex<Live>>,
-    child: Option<Child>,
-    confirmation: Option<Confirmation>,
-    spec: FaultSpec,
-    far_ends: FarEnds,
-    news: Option<UnboundedReceiver<News>>,
-    signals: UnboundedReceiver<Ended>,
-    reporter: Reporter,
+/// A fault in force, as its session sees it.
+pub trait InForce: Send {
+    /// When it ends, `CLOCK_BOOTTIME` in nanoseconds, if by time.
+    fn until_ns(&self) -> Option<u64>;
+    /// When it ends unless somebody confirms it.
+    fn confirm_until_ns(&self) -> Option<u64>;
+    /// Somebody has: it stays to its own end.
+    fn confirmed(&mut self);
+    /// Goes after a host name to its other addresses.
+    fn readdress(&mut self, name: &str, addresses: &[IpNet]) -> Result<(), Error>;
+    /// Interfaces that it has lost since the last look.
+    fn lost(&mut self) -> Vec<String>;
+    /// Whether it has any interface left.
+    fn any_left(&self) -> bool;
+    /// Why it cannot go on without this interface.
+    fn gone(&mut self, name: String) -> KernelError;
+    /// What it has done.
+    fn snapshot(&self) -> Result<Snapshot, KernelError>;
+    /// Ends it, for this reason. The second is what did not go well, when the fault is
+    /// over all the same.
+    fn end(&mut self, reason: &'static str) -> (Result<Stopped, KernelError>, Option<KernelError>);
 }
 
-/// What a scrape of the metrics looks at too.
-struct Live {
-    faults: Faults,
-    lease: Option<Lease>,
-    lapsed: Duration,
+/// What a session starts with.
+pub struct Begun<'a> {
+    /// What is told first.
+    pub started: Started,
+    /// And then.
+    pub notes: Vec<String>,
+    /// Host names whose addresses the fault follows.
+    pub names: Names,
+    /// Packets to tell of.
+    pub verbose: Option<Verbose>,
+    /// JSON lines on stdout.
+    pub json: bool,
+    /// The child command and its arguments; empty for none.
+    pub command: &'a [OsString],
+}
+
+/// A fault in force, and everything that can end it.
+pub struct Session {
+    live: Arc<Mutex<Box<dyn InForce>>>,
+    child: Option<Child>,
+    confirmation: Option<Confirmation>,
+    news: Option<UnboundedReceiver<News>>,
+    verbose: Option<Verbose>,
+    signals: UnboundedReceiver<Ended>,
+    reporter: Reporter,
 }
 
 /// Why a fault ended.
@@ -66,7 +91,7 @@ enum End {
     Signal(Ended),
     Child(ExitStatus),
     NotConfirmed,
-    InterfaceGone(String),
+    InterfaceGone(KernelError),
     OutputClosed,
 }
 
@@ -84,62 +109,39 @@ impl End {
 }
 
 impl Session {
-    /// Tells of the fault, starts the child, gives privileges up and keeps the lease.
+    /// Tells of a fault, starts the child, and then gives privileges up by `settle`.
     pub fn start(
-        request: &Request,
-        namespace: &Namespace,
-        mut faults: Faults,
-        seed: u64,
+        begun: Begun<'_>,
         caught: Caught,
+        settle: impl FnOnce() -> Result<Box<dyn InForce>, KernelError>,
     ) -> Result<Self, Error> {
-        let mut reporter = if request.command.is_empty() {
-            Reporter::new(request.json)
+        let mut reporter = if begun.command.is_empty() {
+            Reporter::new(begun.json)
         } else {
-            Reporter::beside_command(request.json)
+            Reporter::beside_command(begun.json)
         };
         // Who doesn't read this won't read the rest: the first look ends the run.
-        let _ = reporter.event(&started(request, &faults, seed));
-        for active in &faults.active {
-            if active.hooks().contains(&xdp::Mode::Generic.name()) {
-                let name = &active.interface.name;
-                let note = format!("no native XDP on `{name}`: it costs as much as `--hook tc`");
-                let _ = reporter.event(&Event::Note(note));
-            }
+        let _ = reporter.event(&Event::Started(begun.started));
+        for note in begun.notes {
+            let _ = reporter.event(&Event::Note(note));
         }
         // Whoever has read it may have ended the fault by now.
         let child = if signals::pending() {
             None
         } else {
-            start_child(request)?
+            Child::start(begun.command)?
         };
-        // Links end by being closed; only filters have to be taken out.
-        let by_filter = faults
-            .active
-            .iter()
-            .any(|active| active.hooks().contains(&CLSACT));
-        privilege::keep(match (by_filter, namespace.is_own()) {
-            (false, _) => &[],
-            (true, true) => &[Capability::CAP_NET_ADMIN],
-            (true, false) => &privilege::TO_COME_BACK,
-        })?;
-        let confirmation = faults.confirm_until_ns.map(Confirmation::ask).transpose()?;
-        let names = request.far_ends.names();
-        let news = (!names.is_empty())
-            .then(|| follow::follow(names))
+        let live = settle()?;
+        let confirmation = live.confirm_until_ns().map(Confirmation::ask).transpose()?;
+        let news = (!begun.names.is_empty())
+            .then(|| follow::follow(begun.names))
             .transpose()?;
-        let end_ns = faults.unconfirmed_end_ns();
-        let lease = Lease::start(faults.terms(), faults.deadline_ns, end_ns)?;
         Ok(Self {
-            live: Arc::new(Mutex::new(Live {
-                faults,
-                lease: Some(lease),
-                lapsed: Duration::ZERO,
-            })),
+            live: Arc::new(Mutex::new(live)),
             child,
             confirmation,
             news,
-            spec: request.spec.clone(),
-            far_ends: request.far_ends.clone(),
+            verbose: begun.verbose,
             signals: caught.deliver()?,
             reporter,
         })
@@ -155,25 +157,27 @@ impl Session {
         if let Some(served) = served {
             served.abort();
         }
-        let summary = lock(&self.live).end(end.reason());
+        self.verbose = None;
+        let (summary, wrong) = lock(&self.live).end(end.reason());
         // What went wrong, and that nobody reads any more, is said when the child is
         // done, too.
         let told = match &summary {
             Ok(summary) => self.reporter.event(&Event::Stopped(summary.clone())),
             Err(_) => Ok(()),
         };
-        if let End::Signal(signal) = &end {
-            self.forward(*signal);
+        if let (End::Signal(signal), Some(child)) = (&end, &self.child) {
+            child.forward(*signal);
         }
         let code = match &end {
             End::Child(status) => exit_code(*status),
             _ => self.outlive().await?,
         };
         summary?;
-        match end {
-            End::InterfaceGone(name) => Err(KernelError::InterfaceGone { name }.into()),
-            End::OutputClosed => Err(Error::OutputClosed),
-            End::NotConfirmed => Err(Error::NotConfirmed),
+        match (end, wrong) {
+            // What the user has to put right comes before why the fault ended.
+            (_, Some(error)) | (End::InterfaceGone(error), None) => Err(error.into()),
+            (End::OutputClosed, _) => Err(Error::OutputClosed),
+            (End::NotConfirmed, _) => Err(Error::NotConfirmed),
             _ if told.is_err() => Err(Error::OutputClosed),
             _ => Ok(code),
         }
@@ -185,7 +189,7 @@ impl Session {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         tell.set_missed_tick_behavior(MissedTickBehavior::Delay);
         tell.reset();
-        let until_ns = lock(&self.live).faults.until_ns;
+        let until_ns = lock(&self.live).until_ns();
         let deadline = async move {
             match until_ns {
                 None => std::future::pending().await,
@@ -211,6 +215,11 @@ impl Session {
                         return Ok(end);
                     }
                 }
+                packet = told(&mut self.verbose) => {
+                    if self.reporter.event(&Event::Packet(packet)).is_err() {
+                        return Ok(End::OutputClosed);
+                    }
+                }
                 _ = look.tick() => {
                     if let Some(end) = self.look() {
                         return Ok(end);
@@ -229,16 +238,13 @@ impl Session {
     /// Where a name has gone, the fault goes after it.
     fn readdress(&mut self, news: &News) -> Option<End> {
         let mut notes = vec![news.to_string()];
-        if let Ok(addresses) = &news.now {
-            self.far_ends.set(&news.name, addresses);
-            self.spec.selectors.to = self.far_ends.to.all();
-            self.spec.selectors.except = self.far_ends.except.all();
-            if let Err(error) = lock(&self.live).faults.readdress(&self.spec) {
-                notes.push(format!(
-                    "the fault stays with the addresses before: {}",
-                    error::chain(&error)
-                ));
-            }
+        if let Ok(addresses) = &news.now
+            && let Err(error) = lock(&self.live).readdress(&news.name, addresses)
+        {
+            notes.push(format!(
+                "the fault stays with the addresses before: {}",
+                error::chain(&error)
+            ));
         }
         notes
             .into_iter()
@@ -248,12 +254,7 @@ impl Session {
 
     fn confirmed(&mut self) -> Option<End> {
         self.confirmation = None;
-        {
-            let live = lock(&self.live);
-            if let Some(lease) = &live.lease {
-                lease.set_end(live.faults.until_ns);
-            }
-        }
+        lock(&self.live).confirmed();
         let note = Event::Note("confirmed: the fault stays".into());
         self.reporter
             .event(&note)
@@ -267,11 +268,11 @@ impl Session {
         }
         let (lost, any_left) = {
             let mut live = lock(&self.live);
-            (live.faults.lost(), live.faults.any_left())
+            (live.lost(), live.any_left())
         };
         for name in lost {
             if !any_left {
-                return Some(End::InterfaceGone(name));
+                return Some(End::InterfaceGone(lock(&self.live).gone(name)));
             }
             let note = format!("interface `{name}` is gone, the fault goes on without it");
             if self.reporter.event(&Event::Note(note)).is_err() {
@@ -283,62 +284,19 @@ impl Session {
 
     /// The fault is over, the child's work need not be: it still gets the signals.
     async fn outlive(&mut self) -> Result<i32, Error> {
-        if self.child.is_none() {
+        let Some(child) = &mut self.child else {
             return Ok(0);
-        }
+        };
         loop {
             tokio::select! {
-                status = wait_for(&mut self.child) => return Ok(exit_code(status?)),
-                Some(signal) = self.signals.recv() => self.forward(signal),
+                status = child.wait() => return Ok(exit_code(status?)),
+                Some(signal) = self.signals.recv() => child.forward(signal),
             }
         }
     }
-
-    /// Passes a signal on, unless the terminal has given it to the child already.
-    fn forward(&self, signal: Ended) {
-        let pid = self
-            .child
-            .as_ref()
-            .and_then(Child::id)
-            .and_then(|pid| Pid::from_raw(pid.cast_signed()));
-        if let (false, Some(pid), Some(number)) = (
-            signal.from_terminal,
-            pid,
-            Signal::from_named_raw(signal.number),
-        ) {
-            let _ = kill_process(pid, number);
-        }
-    }
 }
 
-impl Live {
-    fn lapsed(&self) -> Duration {
-        self.lease.as_ref().map_or(self.lapsed, Lease::lapsed)
-    }
-
-    fn snapshot(&self) -> Result<Snapshot, KernelError> {
-        self.faults.snapshot(self.lapsed())
-    }
-
-    /// No packet is touched any more when this returns, and all are counted.
-    fn end(&mut self, reason: &'static str) -> Result<Stopped, KernelError> {
-        self.lapsed = self.lapsed();
-        self.lease = None;
-        let ran = Duration::from_nanos(clock::boot_ns() - self.faults.since_ns);
-        let detached = self.faults.end();
-        let snapshot = self.snapshot()?;
-        // A child may go on for long; programs and maps don't.
-        self.faults.active.clear();
-        detached?;
-        Ok(Stopped {
-            reason,
-            ran,
-            snapshot,
-        })
-    }
-}
-
-fn lock(live: &Mutex<Live>) -> MutexGuard<'_, Live> {
+fn lock(live: &Mutex<Box<dyn InForce>>) -> MutexGuard<'_, Box<dyn InForce>> {
     live.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -358,62 +316,18 @@ async fn heard(news: &mut Option<UnboundedReceiver<News>>) -> News {
     std::future::pending().await
 }
 
+async fn told(verbose: &mut Option<Verbose>) -> Packet {
+    if let Some(verbose) = verbose
+        && let Some(packet) = verbose.next().await
+    {
+        return packet;
+    }
+    std::future::pending().await
+}
+
 async fn wait_for(child: &mut Option<Child>) -> Result<ExitStatus, Error> {
     match child {
-        Some(child) => Ok(child
-            .wait()
-            .await
-            .map_err(KernelError::system("wait for the command"))?),
+        Some(child) => child.wait().await,
         None => std::future::pending().await,
     }
-}
-
-/// As a shell has it: its own code, or 128 and the signal.
-fn exit_code(status: ExitStatus) -> i32 {
-    status
-        .code()
-        .unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
-}
-
-fn start_child(request: &Request) -> Result<Option<Child>, Error> {
-    let Some((program, args)) = request.command.split_first() else {
-        return Ok(None);
-    };
-    Command::new(program)
-        .args(args)
-        .spawn()
-        .map(Some)
-        .map_err(|source| Error::Command {
-            program: program.to_string_lossy().into_owned(),
-            source,
-        })
-}
-
-fn started(request: &Request, faults: &Faults, seed: u64) -> Event {
-    let kind = &request.spec.kind;
-    Event::Started(Started {
-        rules: faults
-            .active
-            .iter()
-            .flat_map(|active| {
-                active.rules.rules.iter().map(|named| StartedRule {
-                    rule: named.name.clone(),
-                    fault: kind.name(),
-                    iface: active.interface.name.clone(),
-                    directions: active.directions().iter().map(|it| it.name()).collect(),
-                    asked: named.asked.clone(),
-                    hook: active.hooks().join("+"),
-                })
-            })
-            .collect(),
-        pid: std::process::id(),
-        seed,
-        until: faults.until_ns.map(clock::wall),
-        confirm_until: faults.confirm_until_ns.map(clock::wall),
-        spared: faults.spared.clone(),
-        command: request
-            .command
-            .first()
-            .map(|program| program.to_string_lossy().into_owned()),
-    })
 }

@@ -7,6 +7,8 @@ use fault_common::{
     packet::Reason,
 };
 
+use crate::down::LinkMode;
+
 /// What one rule did on one interface in one direction.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RuleCount {
@@ -42,6 +44,15 @@ impl RuleCount {
     }
 }
 
+/// A link that is away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkAway {
+    /// The interface, by its name when the fault began.
+    pub iface: String,
+    /// How it was taken away.
+    pub mode: LinkMode,
+}
+
 /// What all rules did.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
@@ -49,6 +60,8 @@ pub struct Snapshot {
     pub counts: Vec<RuleCount>,
     /// Frames that could not be read in full, by interface.
     pub unparsed: Vec<(String, Reason, u64)>,
+    /// Links that are away; the kernel does not count what they lose.
+    pub links: Vec<LinkAway>,
     /// How long the rules had no force because the controller did not run.
     pub lapsed: Duration,
 }

@@ -7,6 +7,7 @@ use std::num::NonZeroU64;
 use fault_common::layout::{Direction, Fault, PortRange};
 use ipnet::IpNet;
 
+pub mod burst;
 pub mod compile;
 pub mod count;
 pub mod duration;
@@ -18,6 +19,7 @@ pub mod protocol;
 mod selection;
 mod value;
 
+pub use burst::{Burst, BurstLength, FourStates, Gemodel};
 pub use compile::{NamedRule, RuleSet, compile};
 pub use endpoint::Endpoint;
 pub use mark::{Dscp, SkbMark};
@@ -59,6 +61,12 @@ pub enum Loss {
         /// How often a packet shares the fate of the one before.
         correlation: Percent,
     },
+    /// By chance, in bursts.
+    Burst(Burst),
+    /// As netem's `gemodel`.
+    Gemodel(Gemodel),
+    /// As netem's `state`.
+    State(FourStates),
     /// One in so many: the n-th, the 2n-th and so on.
     Every(NonZeroU64),
 }

@@ -6,6 +6,7 @@ use fault_common::layout::Direction;
 
 use crate::{
     Error, clock,
+    down::{self, Entry, LinkMode, Saved},
     error::KernelError,
     inventory::{self, Fault, Found},
     namespace::Namespace,
@@ -59,6 +60,21 @@ pub struct FaultStatus {
     pub in_force: bool,
     /// What it did.
     pub counts: Vec<RuleCount>,
+    /// Of a link that was taken away, more.
+    pub link: Option<LinkStatus>,
+}
+
+/// A link that was taken away, as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkStatus {
+    /// How it was taken away.
+    pub mode: LinkMode,
+    /// The process that puts it back if the first one cannot.
+    pub watchdog: u32,
+    /// Whether that process lives.
+    pub watched: bool,
+    /// Without either process: what is not as it was, and nobody puts back.
+    pub missing: Vec<String>,
 }
 
 /// Prints them.
@@ -96,6 +112,12 @@ pub fn status() -> Result<Status, KernelError> {
             status.faults.push(one);
         }
     }
+    for entry in down::entries()? {
+        match entry {
+            Entry::State(state) => status.faults.push(of_link(&state.saved, own)?),
+            Entry::OtherVersion => status.other_version += 1,
+        }
+    }
     Ok(status)
 }
 
@@ -114,6 +136,37 @@ fn of(fault: &Fault, own: u64) -> Result<FaultStatus, KernelError> {
         until: (owner.until_ns != 0).then(|| clock::wall(owner.until_ns)),
         in_force: fault.in_force()?,
         counts: Vec::new(),
+        link: None,
+    })
+}
+
+fn of_link(saved: &Saved, own: u64) -> Result<FaultStatus, KernelError> {
+    let alive = saved.controller.find().is_some();
+    let watched = saved.watchdog.find().is_some();
+    let left = down::left(saved)?;
+    Ok(FaultStatus {
+        iface: saved.target().name.clone(),
+        netns: saved.netns,
+        own_netns: saved.netns == own,
+        pid: saved.controller.pid,
+        alive,
+        uid: saved.uid,
+        command: saved.command.clone(),
+        since_ns: saved.since_ns,
+        since: clock::wall(saved.since_ns),
+        until: Some(clock::wall(saved.until_ns)),
+        in_force: left.away,
+        counts: Vec::new(),
+        link: Some(LinkStatus {
+            mode: saved.mode,
+            watchdog: saved.watchdog.pid,
+            watched,
+            missing: if alive || watched {
+                Vec::new()
+            } else {
+                left.missing
+            },
+        }),
     })
 }
 

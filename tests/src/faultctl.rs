@@ -167,15 +167,19 @@ impl Faultctl {
     /// The next event of a kind.
     #[track_caller]
     pub fn event(&self, kind: &str) -> Value {
+        self.event_within(kind, SOON)
+            .unwrap_or_else(|| panic!("no event `{kind}`"))
+    }
+
+    /// The next event of a kind, if one comes in time.
+    pub fn event_within(&self, kind: &str, bound: Duration) -> Option<Value> {
         let start = Instant::now();
         loop {
-            match self
-                .events
-                .recv_timeout(SOON.saturating_sub(start.elapsed()))
-            {
-                Ok(event) if event["event"] == kind => return event,
+            let left = bound.saturating_sub(start.elapsed());
+            match self.events.recv_timeout(left) {
+                Ok(event) if event["event"] == kind => return Some(event),
                 Ok(_) => {}
-                Err(error) => panic!("no event `{kind}`: {error}"),
+                Err(_) => return None,
             }
         }
     }

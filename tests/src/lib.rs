@@ -14,6 +14,7 @@ pub mod frame;
 pub mod kernel;
 pub mod lab;
 pub mod line;
+pub mod markov;
 pub mod namespace;
 pub mod pace;
 pub mod packet;

@@ -97,6 +97,13 @@ impl Namespace {
         output(self.command("ip").args(["-batch", "-"]), lines)
     }
 
+    /// What an ip(8) command shows, as JSON.
+    #[track_caller]
+    pub fn ip_json(&self, command: &str) -> String {
+        let args = ["-json"].into_iter().chain(command.split_whitespace());
+        output(self.command("ip").args(args), "")
+    }
+
     /// Runs one tc(8) command.
     #[track_caller]
     pub fn tc(&self, command: &str) -> String {

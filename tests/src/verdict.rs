@@ -44,7 +44,12 @@ pub fn runs(frame: &[u8]) -> bool {
 impl Programs {
     /// Loads them, with room for so many far ends and no rules.
     pub fn load(link: LinkLayer, capacity: Capacity) -> Result<Self> {
-        let mut loaded = Loaded::new(Object::embedded()?, link, capacity)?;
+        Self::of(Object::embedded()?, link, capacity)
+    }
+
+    /// Loads those of an object.
+    pub fn of(object: Object<'_>, link: LinkLayer, capacity: Capacity) -> Result<Self> {
+        let mut loaded = Loaded::new(object, link, capacity)?;
         attach::load(&mut loaded, &Program::ALL)?;
         Ok(Self { loaded })
     }

@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     address::{Address, Network},
+    chain::{Chain, START},
     layout::PortRange,
 };
 
@@ -24,45 +25,45 @@ fn share(share: f64) -> u64 {
     steps
 }
 
-fn random(loss: f64, correlation: f64, seed: u64) -> Rule {
+fn random(loss: f64, seed: u64) -> Rule {
     Rule {
         model: Model::Random as u32,
         probability: share(loss),
-        correlation: share(correlation),
         seed,
         ..Rule::default()
     }
 }
 
-/// Calls `each` with the outcome before and the outcome, of the packets from 0 on.
-fn simulate(rule: &Rule, direction: Direction, packets: u64, mut each: impl FnMut(bool, bool)) {
-    let mut lost = false;
+/// The turn of the packet after so many.
+fn turn(sequence: u64, direction: Direction) -> Turn {
+    Turn {
+        state: State {
+            word: sequence.wrapping_mul(State::PACKET),
+        },
+        direction,
+    }
+}
+
+/// Calls `each` with the outcome of the packets from 0 on.
+fn simulate(rule: &Rule, direction: Direction, packets: u64, mut each: impl FnMut(bool)) {
     for sequence in 0..packets {
-        let turn = Turn {
-            sequence,
-            lost,
-            direction,
-        };
-        let before = lost;
-        lost = decide(rule, turn) == Decision::Drop;
-        each(before, lost);
+        each(decide(rule, turn(sequence, direction)) == Decision::Drop);
     }
 }
 
 fn losses(rule: &Rule, packets: u64) -> u64 {
     let mut losses = 0;
-    simulate(rule, Direction::Egress, packets, |_, lost| {
+    simulate(rule, Direction::Egress, packets, |lost| {
         losses += u64::from(lost);
     });
     losses
 }
 
-/// Whether a count of `n` trials is near its mean; `spread` is the variance in units
-/// of that of independent trials.
+/// Whether a count of `n` trials is near its mean.
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
-fn is_near(count: u64, n: u64, p: f64, spread: f64) -> bool {
+fn is_near(count: u64, n: u64, p: f64) -> bool {
     let mean = n as f64 * p;
-    let deviation = (mean * (1.0 - p) * spread).sqrt();
+    let deviation = (mean * (1.0 - p)).sqrt();
     (count as f64 - mean).abs() <= DEVIATIONS * deviation
 }
 
@@ -70,17 +71,13 @@ fn is_near(count: u64, n: u64, p: f64, spread: f64) -> bool {
 fn mark_is_no_matter_of_chance() {
     let rule = Rule {
         model: Model::Mark as u32,
-        ..random(1.0, 1.0, 0)
+        ..random(1.0, 0)
     };
     for sequence in [0, 1, 1 << 40] {
-        for lost in [false, true] {
-            let turn = Turn {
-                sequence,
-                lost,
-                direction: Direction::Ingress,
-            };
-            assert_eq!(decide(&rule, turn), Decision::Mark);
-        }
+        assert_eq!(
+            decide(&rule, turn(sequence, Direction::Ingress)),
+            Decision::Mark
+        );
     }
 }
 
@@ -93,7 +90,7 @@ fn one_in_n_is_lost_exactly() {
             ..Rule::default()
         };
         let mut number = 0;
-        simulate(&rule, Direction::Egress, 10_000, |_, lost| {
+        simulate(&rule, Direction::Egress, 10_000, |lost| {
             number += 1;
             assert_eq!(lost, number % every == 0, "packet {number} of 1 in {every}");
         });
@@ -105,9 +102,9 @@ fn loss_rate_is_what_was_asked() {
     const PACKETS: u64 = 1_000_000;
     for seed in SEEDS {
         for loss in [0.001, 0.1, 0.5, 0.99] {
-            let lost = losses(&random(loss, 0.0, seed), PACKETS);
+            let lost = losses(&random(loss, seed), PACKETS);
             assert!(
-                is_near(lost, PACKETS, loss, 1.0),
+                is_near(lost, PACKETS, loss),
                 "{lost} of {PACKETS} for {loss}, seed {seed}"
             );
         }
@@ -115,57 +112,26 @@ fn loss_rate_is_what_was_asked() {
 }
 
 #[test]
-fn correlation_keeps_the_rate_and_joins_neighbours() {
-    const PACKETS: u64 = 1_000_000;
-    for seed in SEEDS {
-        for (loss, correlation) in [(0.1, 0.25), (0.3, 0.5), (0.5, 0.9)] {
-            let rule = random(loss, correlation, seed);
-            // What follows a loss, and what follows a packet that passed.
-            let (mut after_loss, mut after_pass) = ([0; 2], [0; 2]);
-            simulate(&rule, Direction::Egress, PACKETS, |before, lost| {
-                let counts = if before {
-                    &mut after_loss
-                } else {
-                    &mut after_pass
-                };
-                counts[usize::from(lost)] += 1;
-            });
-            let text = std::format!("loss {loss}, correlation {correlation}, seed {seed}");
-            // A chain of two states: its sums spread (1 + c) / (1 - c) as wide.
-            let lost = after_loss[1] + after_pass[1];
-            let spread = (1.0 + correlation) / (1.0 - correlation);
-            assert!(is_near(lost, PACKETS, loss, spread), "rate: {text}");
-            // Each step is a trial of its own, given the outcome before.
-            let [passed, lost] = after_loss;
-            let p = correlation + (1.0 - correlation) * loss;
-            assert!(is_near(lost, passed + lost, p, 1.0), "after a loss: {text}");
-            let [passed, lost] = after_pass;
-            let p = (1.0 - correlation) * loss;
-            assert!(is_near(lost, passed + lost, p, 1.0), "after a pass: {text}");
+fn chain_moves_on_with_each_packet_and_its_draws_are_those_of_the_rule() {
+    let rule = Rule {
+        model: Model::Burst as u32,
+        chain: Chain::gilbert(share(0.3), share(0.2), share(0.4)),
+        seed: 0xfeed,
+        ..Rule::default()
+    };
+    for direction in Direction::ALL {
+        let mut state = State::default();
+        let mut chain = START;
+        for sequence in 0..1000 {
+            let turn = Turn { state, direction };
+            let bits = draw(rule.seed ^ u64::from(direction as u32), sequence);
+            chain = rule.chain.next(chain, bits);
+            state = next(&rule, turn);
+            assert_eq!((state.sequence(), state.chain()), (sequence + 1, chain));
+            let lost = decide_in_bursts(&rule, turn, chain) == Decision::Drop;
+            assert_eq!(lost, rule.chain.loses(chain, bits));
         }
     }
-}
-
-#[test]
-fn full_correlation_repeats_the_first_outcome() {
-    for seed in 0..64 {
-        let rule = random(0.5, 1.0, seed);
-        let lost = losses(&rule, 1000);
-        assert!(lost == 0 || lost == 1000, "{lost} with seed {seed}");
-    }
-}
-
-#[test]
-fn first_packet_has_none_before_it_to_repeat() {
-    let turn = |sequence| Turn {
-        sequence,
-        // Whatever the rule before it in this slot left.
-        lost: true,
-        direction: Direction::Egress,
-    };
-    let rule = random(0.0, 1.0, 0);
-    assert_eq!(decide(&rule, turn(0)), Decision::Pass);
-    assert_eq!(decide(&rule, turn(1)), Decision::Drop);
 }
 
 #[test]
@@ -173,7 +139,7 @@ fn directions_and_seeds_draw_apart() {
     const PACKETS: u64 = 100_000;
     let outcomes = |seed, direction| {
         let mut outcomes = std::vec::Vec::new();
-        simulate(&random(0.5, 0.0, seed), direction, PACKETS, |_, lost| {
+        simulate(&random(0.5, seed), direction, PACKETS, |lost| {
             outcomes.push(lost);
         });
         outcomes
@@ -185,7 +151,7 @@ fn directions_and_seeds_draw_apart() {
         outcomes(9, Direction::Egress),
     ] {
         let same = one.iter().zip(&other).filter(|(a, b)| a == b).count() as u64;
-        assert!(is_near(same, PACKETS, 0.5, 1.0), "{same} alike");
+        assert!(is_near(same, PACKETS, 0.5), "{same} alike");
     }
     assert_eq!(one, outcomes(7, Direction::Egress));
 }
@@ -363,33 +329,22 @@ fn near_end_is_in_one_of_the_networks_that_count() {
 
 proptest! {
     #[test]
-    fn ends_of_the_scale_are_exact(
-        seed: u64,
-        sequence in 0..u64::MAX,
-        correlation in 0..=probability::ONE,
-        ingress: bool,
-    ) {
-        let direction = Direction::ALL[usize::from(ingress)];
-        for (loss, all) in [(0.0, false), (1.0, true)] {
-            let rule = Rule { correlation, ..random(loss, 0.0, seed) };
-            // The outcome before is one of the same rule.
-            let turn = Turn { sequence, lost: all, direction };
-            let expected = if all { Decision::Drop } else { Decision::Pass };
-            prop_assert_eq!(decide(&rule, turn), expected);
-        }
+    fn ends_of_the_scale_are_exact(seed: u64, sequence: u64, ingress: bool) {
+        let turn = turn(sequence, Direction::ALL[usize::from(ingress)]);
+        prop_assert_eq!(decide(&random(0.0, seed), turn), Decision::Pass);
+        prop_assert_eq!(decide(&random(1.0, seed), turn), Decision::Drop);
     }
 
     #[test]
     fn more_loss_loses_all_that_less_loses(
         seed: u64,
-        sequence in 0..u64::MAX,
+        sequence: u64,
         one in 0..=probability::ONE,
         other in 0..=probability::ONE,
     ) {
         let lost = |probability| {
-            let rule = Rule { probability, ..random(0.0, 0.0, seed) };
-            let turn = Turn { sequence, lost: false, direction: Direction::Egress };
-            decide(&rule, turn) == Decision::Drop
+            let rule = Rule { probability, ..random(0.0, seed) };
+            decide(&rule, turn(sequence, Direction::Egress)) == Decision::Drop
         };
         prop_assert!(lost(one.max(other)) || !lost(one.min(other)));
     }

@@ -6,14 +6,17 @@ use clap::Parser as _;
 
 use super::{
     Attach, ClearArgs, Cli, Direction, DoctorArgs, DownArgs, DownMode, Hook, Life, LossArgs,
-    MarkArgs, PartitionArgs, Selectors, SelftestArgs, StatusArgs, Verb, refusal,
+    MarkArgs, PartitionArgs, Selectors, SelftestArgs, StatusArgs, Verb, WatchdogArgs, refusal,
 };
 use crate::{
-    Error, clear, doctor,
+    Error, clear,
+    container::ContainerId,
+    doctor,
+    down::{self, LinkMode},
     inject::{self, AttachMode, FarEnds},
     namespace::Place,
     selftest,
-    spec::{self, Directions, FaultKind, FaultSpec, Loss, Mark},
+    spec::{self, Burst, Directions, FaultKind, FaultSpec, Loss, Mark},
     status,
 };
 
@@ -31,6 +34,10 @@ pub enum Parsed {
 pub enum Command {
     /// `loss`, `partition`, `down`, `mark`
     Inject(Box<inject::Request>),
+    /// `down` of the link itself
+    Down(down::Request),
+    /// `watchdog`
+    Watchdog(down::watchdog::Request),
     /// `status`
     Status(status::Request),
     /// `clear`
@@ -65,17 +72,28 @@ impl Verb {
             Self::Loss(LossArgs {
                 percent,
                 correlation,
+                burst,
+                gemodel,
+                state,
                 every,
                 selectors,
                 life,
             }) => {
-                let loss = match every {
-                    Some(every) => Loss::Every(every),
-                    None => Loss::Random {
-                        // Without `--every`, clap has asked for it.
-                        percent: percent.unwrap_or_default(),
+                // Without one of the others, clap has asked for it.
+                let percent = percent.unwrap_or_default();
+                let loss = if let Some(every) = every {
+                    Loss::Every(every)
+                } else if let Some(gemodel) = gemodel {
+                    Loss::Gemodel(gemodel)
+                } else if let Some(state) = state {
+                    Loss::State(state)
+                } else if let Some(length) = burst {
+                    Loss::Burst(Burst::new(percent, length)?)
+                } else {
+                    Loss::Random {
+                        percent,
                         correlation: correlation.unwrap_or_default(),
-                    },
+                    }
                 };
                 inject(FaultKind::Loss(loss), selectors, life)?
             }
@@ -83,16 +101,23 @@ impl Verb {
                 inject(FaultKind::Partition, selectors, life)?
             }
             Self::Down(DownArgs {
-                mode: DownMode::Blackhole,
+                mode,
                 selectors,
                 life,
-            }) => inject(FaultKind::Down, selectors, life)?,
+            }) => match mode {
+                DownMode::Blackhole => inject(FaultKind::Down, selectors, life)?,
+                DownMode::Admin => down(LinkMode::Admin, selectors, life)?,
+                DownMode::Carrier => down(LinkMode::Carrier, selectors, life)?,
+            },
             Self::Mark(MarkArgs {
                 mark: skb,
                 dscp,
                 selectors,
                 life,
             }) => inject(FaultKind::Mark(Mark { skb, dscp }), selectors, life)?,
+            Self::Watchdog(WatchdogArgs { files }) => {
+                Command::Watchdog(down::watchdog::Request { files })
+            }
             Self::Status(StatusArgs { json }) => Command::Status(status::Request { json }),
             Self::Clear(ClearArgs { iface, json }) => Command::Clear(clear::Request {
                 interfaces: unique(iface),
@@ -143,12 +168,7 @@ fn inject(kind: FaultKind, selectors: Selectors, life: Life) -> Result<Command, 
         spec,
         far_ends: FarEnds { to, except },
         interfaces: unique(selectors.iface),
-        place: match (selectors.netns, selectors.pid, selectors.container) {
-            (Some(name), ..) => Place::Path(netns_path(name)),
-            (_, Some(pid), _) => Place::Process(pid),
-            (.., Some(id)) => Place::Container(id),
-            (None, None, None) => Place::Own,
-        },
+        place: place(selectors.netns, selectors.pid, selectors.container),
         include_ssh: selectors.include_ssh,
         hook,
         duration: life.duration,
@@ -160,8 +180,78 @@ fn inject(kind: FaultKind, selectors: Selectors, life: Life) -> Result<Command, 
             Attach::Tcx => AttachMode::Tcx,
             Attach::Clsact => AttachMode::Clsact,
         },
+        verbose: life.verbose,
         command: life.command,
     })))
+}
+
+fn down(mode: LinkMode, selectors: Selectors, life: Life) -> Result<Command, Error> {
+    let Selectors {
+        iface,
+        to,
+        from,
+        except,
+        proto,
+        port,
+        local_port,
+        flows,
+        direction,
+        hook,
+        netns,
+        pid,
+        container,
+        include_ssh,
+        seed,
+    } = selectors;
+    let mode_name = mode.name();
+    for (option, given) in [
+        ("--to", !to.is_empty()),
+        ("--from", !from.is_empty()),
+        ("--except", !except.is_empty()),
+        ("--proto", !proto.is_empty()),
+        ("--port", !port.is_empty()),
+        ("--local-port", !local_port.is_empty()),
+        ("--flows", flows.is_some()),
+        ("--direction", direction.is_some()),
+        ("--hook", hook != Hook::Auto),
+        ("--seed", seed.is_some()),
+        ("--verbose", life.verbose),
+    ] {
+        if given {
+            return Err(Error::Usage {
+                message: format!("`{option}` is about packets, and `--mode {mode_name}` is not"),
+                hint: Some(format!(
+                    "leave `{option}` out, or use `--mode blackhole`, which loses packets"
+                )),
+                source: None,
+            });
+        }
+    }
+    let duration = life.duration.ok_or_else(|| Error::Usage {
+        message: format!("`--for` is missing, which `--mode {mode_name}` needs"),
+        hint: Some("say when the link is to come back, as in `--for 20s`".into()),
+        source: None,
+    })?;
+    Ok(Command::Down(down::Request {
+        mode,
+        interfaces: unique(iface),
+        place: place(netns, pid, container),
+        include_ssh,
+        duration,
+        confirm: life.confirm,
+        metrics: life.metrics,
+        json: life.json,
+        command: life.command,
+    }))
+}
+
+fn place(netns: Option<String>, pid: Option<u32>, container: Option<ContainerId>) -> Place {
+    match (netns, pid, container) {
+        (Some(name), ..) => Place::Path(netns_path(name)),
+        (_, Some(pid), _) => Place::Process(pid),
+        (.., Some(id)) => Place::Container(id),
+        (None, None, None) => Place::Own,
+    }
 }
 
 fn unique(names: Vec<String>) -> Vec<String> {
@@ -234,6 +324,7 @@ mod tests {
                 json: false,
                 hook: inject::Hook::Tc,
                 attach: AttachMode::Auto,
+                verbose: false,
                 command: Vec::new(),
             }
         );

@@ -7,6 +7,7 @@ use aya::{EbpfError, maps::MapError, programs::ProgramError};
 use crate::{
     attach::Program,
     container::ContainerId,
+    control_path::Connection,
     xdp::{self, XdpProgram},
 };
 
@@ -102,6 +103,124 @@ pub enum KernelError {
         /// Its name when the fault began.
         name: String,
     },
+    /// A link that is away already.
+    #[error("`{name}` is {what} already")]
+    LinkDown {
+        /// The interface.
+        name: String,
+        /// `down`, or `without a carrier`.
+        what: &'static str,
+    },
+    /// A link that the operator works through.
+    #[error(
+        "`{name}` carries the connection that you work through, {connection}, and `--mode {mode}` \
+         cuts it off"
+    )]
+    CarriesSsh {
+        /// The interface.
+        name: String,
+        /// How it was to be taken away.
+        mode: &'static str,
+        /// The connection.
+        connection: Connection,
+    },
+    /// The driver has no carrier to take away.
+    #[error(
+        "the carrier of `{name}`{} cannot be taken away: its driver does not know how",
+        of_kind(kind)
+    )]
+    NoCarrierSwitch {
+        /// The interface.
+        name: String,
+        /// What makes it; empty for hardware.
+        kind: String,
+    },
+    /// A link could not be taken away.
+    #[error("cannot take `{name}` away")]
+    TakeAway {
+        /// The interface.
+        name: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another fault has taken the link away.
+    #[error("`{name}` is taken away by faultctl pid {pid} already: faultctl {command}")]
+    Taken {
+        /// The interface.
+        name: String,
+        /// That process.
+        pid: u32,
+        /// How it was asked for.
+        command: String,
+        /// Whether that process or its watchdog lives.
+        alive: bool,
+    },
+    /// What is saved of a link belongs to another version of faultctl.
+    #[error("`{name}` is taken away by another version of faultctl")]
+    OtherVersion {
+        /// The interface.
+        name: String,
+    },
+    /// The interface went away, or somebody put it back.
+    #[error("interface `{name}` is gone, or somebody put its link back")]
+    LinkBack {
+        /// Its name when the fault began.
+        name: String,
+    },
+    /// The interface went away while its link was away.
+    #[error("interface `{name}` is gone, with all that was on it")]
+    LinkGone {
+        /// Its name when the fault began.
+        name: String,
+    },
+    /// Another interface has its number now.
+    #[error("`{name}` is not the interface `{saved}` that was saved, and was left alone")]
+    OtherLink {
+        /// Its name.
+        name: String,
+        /// Name of the one that was saved.
+        saved: String,
+    },
+    /// The link could not be put back.
+    #[error("cannot put `{name}` back")]
+    PutBack {
+        /// The interface.
+        name: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Something on the link could not be put back.
+    #[error("not put back: {}", what.join("; "))]
+    NotPutBack {
+        /// What, and why.
+        what: Vec<String>,
+    },
+    /// The same after the last attempt.
+    #[error("not put back, and not tried again: {}", what.join("; "))]
+    GivenUp {
+        /// What, and why.
+        what: Vec<String>,
+    },
+    /// There is no watchdog, and without one no link is taken away.
+    #[error("the watchdog is gone, so the link was put back")]
+    Watchdog,
+    /// Somebody else could write what faultctl keeps.
+    #[error(
+        "`{}` is a link, or others than this user may write it: nothing there is trusted",
+        path.display()
+    )]
+    NotPrivate {
+        /// The file or directory.
+        path: PathBuf,
+    },
+    /// What faultctl keeps could not be read or written.
+    #[error("cannot use `{}`", path.display())]
+    State {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// A network namespace that can't be entered.
     #[error("cannot enter the network namespace `{}`", path.display())]
     Namespace {
@@ -180,6 +299,14 @@ pub enum KernelError {
         /// Why.
         source: io::Error,
     },
+}
+
+fn of_kind(kind: &str) -> String {
+    if kind.is_empty() {
+        String::new()
+    } else {
+        format!(" ({kind})")
+    }
 }
 
 fn taken_by(program: &XdpProgram, holders: &[(u32, String)]) -> String {
@@ -284,6 +411,37 @@ impl KernelError {
             Self::LinkType { .. } => {
                 "take the interface below or above it that carries Ethernet or IP".into()
             }
+            Self::LinkDown { name, .. } => format!("`ip link show dev {name}` shows it"),
+            Self::NotPrivate { path } => {
+                let path = path.display();
+                format!("`ls -ld {path}` shows it; faultctl makes it again if it is not there")
+            }
+            Self::State { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                "run it with `sudo`: what faultctl keeps there is for root alone".into()
+            }
+            Self::CarriesSsh { .. } => {
+                "`--include-ssh` takes it away all the same; `--mode blackhole` spares the \
+                 connection"
+                    .into()
+            }
+            Self::NoCarrierSwitch { .. } => {
+                "`--mode admin` sets the link down; on a veth, setting the peer down takes the \
+                 carrier away"
+                    .into()
+            }
+            Self::Taken {
+                name, alive: true, ..
+            } => format!("wait for its end, or `faultctl clear --iface {name}`"),
+            Self::Taken { name, .. } => {
+                format!("that process is gone: `faultctl clear --iface {name}` puts the link back")
+            }
+            Self::OtherVersion { name } => {
+                format!("`faultctl clear --iface {name}` of that version puts it back")
+            }
+            Self::PutBack { .. } | Self::NotPutBack { .. } => {
+                "`faultctl status` names what is missing, `faultctl clear` tries again".into()
+            }
+            Self::GivenUp { .. } => "put it back by ip(8)".into(),
             Self::Namespace { .. } => "`ip netns list` shows the names".into(),
             Self::ControlPath { .. } => {
                 "run it with `sudo`, or give `--include-ssh` to spare nothing".into()

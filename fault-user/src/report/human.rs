@@ -11,7 +11,7 @@ use crate::{
     doctor::Finding,
     selftest::Check,
     snapshot::{RuleCount, Snapshot},
-    status::{FaultStatus, Status},
+    status::{FaultStatus, LinkStatus, Status},
 };
 
 pub(super) fn event(event: &Event, now: SystemTime) -> String {
@@ -19,6 +19,7 @@ pub(super) fn event(event: &Event, now: SystemTime) -> String {
         Event::Started(started) => self::started(started),
         Event::Stats(snapshot) => live(snapshot, usize::MAX),
         Event::Note(message) => format!("note: {}", clean(message)),
+        Event::Packet(packet) => clean(&packet.to_string()),
         Event::Stopped(stopped) => self::stopped(stopped),
         Event::Check(check) => return self::check(check),
         Event::Finding(finding) => return self::finding(finding),
@@ -28,6 +29,10 @@ pub(super) fn event(event: &Event, now: SystemTime) -> String {
 
 /// What happens this second, in one line.
 pub(super) fn live(snapshot: &Snapshot, width: usize) -> String {
+    let links = snapshot
+        .links
+        .iter()
+        .map(|link| format!("{}: away ({})", clean(&link.iface), link.mode.name()));
     let line = snapshot
         .counts
         .iter()
@@ -42,6 +47,7 @@ pub(super) fn live(snapshot: &Snapshot, width: usize) -> String {
                 percent(count.injected()),
             )
         })
+        .chain(links)
         .collect::<Vec<_>>()
         .join(" | ");
     line.chars().take(width.saturating_sub(1)).collect()
@@ -66,7 +72,10 @@ fn started(started: &Started) -> String {
         (None, Some(command)) => format!("while `{}` runs", clean(command)),
         (None, None) => "until Ctrl-C".into(),
     };
-    let _ = write!(text, ", {end}, seed {}", started.seed);
+    let _ = write!(text, ", {end}");
+    if let Some(seed) = started.seed {
+        let _ = write!(text, ", seed {seed}");
+    }
     if let Some(until) = started.confirm_until {
         let _ = write!(text, ", undone at {} unless you press Enter", time(until));
     }
@@ -87,6 +96,9 @@ fn stopped(stopped: &Stopped) -> String {
             text,
             "note: for {lapsed:.1} s the fault had no force, because this process did not get to run"
         );
+    }
+    for note in &stopped.notes {
+        let _ = writeln!(text, "note: {}", clean(note));
     }
     text + &super_packets(&stopped.snapshot.counts)
 }
@@ -116,6 +128,9 @@ fn super_packets(counts: &[RuleCount]) -> String {
 
 /// Columns as wide as they need to be, numbers to the right.
 fn table(counts: &[RuleCount]) -> String {
+    if counts.is_empty() {
+        return String::new();
+    }
     let header = [
         "rule",
         "interface",
@@ -176,7 +191,12 @@ pub(super) fn status(status: &Status) -> String {
 
 fn fault(fault: &FaultStatus) -> String {
     let state = match (fault.in_force, fault.alive) {
+        (true, _) if is_left(fault) => "left behind; `faultctl clear` puts the link back",
+        (false, _) if is_left(fault) => {
+            "left behind, and the link is back; `faultctl clear` does the rest"
+        }
         (true, _) => "in force",
+        (false, false) if fault.link.is_some() => "over, and its watchdog is putting the rest back",
         (false, true) => "without force: its process does not get to run",
         (false, false) => "left behind without force; `faultctl clear` removes it",
     };
@@ -196,8 +216,26 @@ fn fault(fault: &FaultStatus) -> String {
         fault.pid,
         fault.uid,
         time(fault.since),
-        table(&fault.counts),
+        fault
+            .link
+            .as_ref()
+            .map_or_else(|| table(&fault.counts), missing),
     )
+}
+
+/// Whether neither process of a link that was taken away lives.
+fn is_left(fault: &FaultStatus) -> bool {
+    fault
+        .link
+        .as_ref()
+        .is_some_and(|link| !fault.alive && !link.watched)
+}
+
+fn missing(link: &LinkStatus) -> String {
+    link.missing.iter().fold(String::new(), |mut text, what| {
+        let _ = writeln!(text, "  missing: {}", clean(what));
+        text
+    })
 }
 
 pub(super) fn cleared(cleared: &Cleared) -> String {
@@ -228,6 +266,9 @@ pub(super) fn cleared(cleared: &Cleared) -> String {
             cleared.unreachable
         );
     }
+    for note in &cleared.notes {
+        let _ = writeln!(text, "note: {}", clean(note));
+    }
     text + &other_version(cleared.other_version)
 }
 
@@ -235,7 +276,7 @@ fn other_version(count: usize) -> String {
     if count == 0 {
         return String::new();
     }
-    format!("{count} programs belong to another version of faultctl; ask that one\n")
+    format!("{count} faults belong to another version of faultctl; ask that one\n")
 }
 
 fn check(check: &Check) -> String {
@@ -333,6 +374,7 @@ mod tests {
                 lapsed: Duration::from_secs(4),
                 ..Snapshot::default()
             },
+            notes: Vec::new(),
         };
         let text = event(&Event::Stopped(stopped), UNIX_EPOCH);
         let expected = "\

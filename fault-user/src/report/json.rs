@@ -11,6 +11,7 @@ use crate::{
     error::chain,
     snapshot::{RuleCount, Snapshot},
     status::FaultStatus,
+    verbose::{End, Packet, What},
 };
 
 pub(super) fn event(event: &Event, now: SystemTime) -> Value {
@@ -18,16 +19,23 @@ pub(super) fn event(event: &Event, now: SystemTime) -> Value {
         Event::Started(started) => ("started", self::started(started)),
         Event::Stats(snapshot) => (
             "stats",
-            json!({"rules": rules(snapshot), "lapsed": snapshot.lapsed.as_secs_f64()}),
+            json!({
+                "rules": rules(snapshot),
+                "links": links(snapshot),
+                "lapsed": snapshot.lapsed.as_secs_f64(),
+            }),
         ),
         Event::Note(message) => ("note", json!({"message": message})),
+        Event::Packet(packet) => ("packet", self::packet(packet)),
         Event::Stopped(stopped) => (
             "stopped",
             json!({
                 "reason": stopped.reason,
                 "seconds": stopped.ran.as_secs_f64(),
                 "rules": rules(&stopped.snapshot),
+                "links": links(&stopped.snapshot),
                 "lapsed": stopped.snapshot.lapsed.as_secs_f64(),
+                "notes": stopped.notes,
             }),
         ),
         Event::Check(check) => (
@@ -52,6 +60,32 @@ pub(super) fn event(event: &Event, now: SystemTime) -> Value {
     with_time(name, fields, now)
 }
 
+fn packet(packet: &Packet) -> Value {
+    let (far, near, protocol) = match packet.what {
+        What::Ip {
+            far,
+            near,
+            protocol,
+        } => (Some(far), Some(near), protocol),
+        What::Arp | What::Other => (None, None, None),
+    };
+    let address = |end: Option<End>| end.map(|end| end.address.to_string());
+    let port = |end: Option<End>| end.and_then(|end| end.port);
+    json!({
+        "iface": packet.iface,
+        "rule": packet.rule,
+        "direction": packet.direction.name(),
+        "decision": packet.outcome(),
+        "far": address(far),
+        "far_port": port(far),
+        "near": address(near),
+        "near_port": port(near),
+        "protocol": protocol,
+        "bytes": packet.bytes,
+        "sequence": packet.sequence,
+    })
+}
+
 pub(super) fn fault(fault: &FaultStatus, now: SystemTime) -> Value {
     with_time(
         "fault",
@@ -67,6 +101,12 @@ pub(super) fn fault(fault: &FaultStatus, now: SystemTime) -> Value {
             "until": fault.until.map(time),
             "in_force": fault.in_force,
             "rules": fault.counts.iter().map(rule).collect::<Value>(),
+            "link": fault.link.as_ref().map(|link| json!({
+                "mode": link.mode.name(),
+                "watchdog": link.watchdog,
+                "watched": link.watched,
+                "missing": link.missing,
+            })),
         }),
         now,
     )
@@ -89,6 +129,8 @@ pub(super) fn cleared(cleared: &Cleared, now: SystemTime) -> Value {
             "filters": cleared.filters,
             "unreachable": cleared.unreachable,
             "other_version": cleared.other_version,
+            "notes": cleared.notes,
+            "failed": cleared.failed,
         }),
         now,
     )
@@ -137,6 +179,14 @@ fn started(started: &Started) -> Value {
 
 fn rules(snapshot: &Snapshot) -> Value {
     snapshot.counts.iter().map(rule).collect()
+}
+
+fn links(snapshot: &Snapshot) -> Value {
+    snapshot
+        .links
+        .iter()
+        .map(|link| json!({"iface": link.iface, "mode": link.mode.name()}))
+        .collect()
 }
 
 fn rule(count: &RuleCount) -> Value {

@@ -4,13 +4,15 @@ use std::{net::IpAddr, num::NonZeroU64};
 
 use fault_common::{
     address::{Address, Network},
+    chain::{BAD, BURST_LOSS, Chain, GOOD, ISOLATED_LOSS, START},
     layout::{Fault, Model, PortRange, Ports, Rule},
-    random::draw,
+    random::{draw, probability::ONE},
 };
 use ipnet::{IpNet, Ipv4Net};
 
 use super::{
-    Dscp, FaultKind, FaultSpec, Loss, Mark, Percent, SkbMark,
+    Burst, BurstLength, Dscp, FaultKind, FaultSpec, FourStates, Gemodel, Loss, Mark, Percent,
+    SkbMark,
     selection::{Selection, spans_mapped_v4},
 };
 use crate::Error;
@@ -147,7 +149,25 @@ fn rule(spec: &FaultSpec, selection: &Selection, seed: u64) -> Rule {
         }) => {
             rule.model = Model::Random as u32;
             rule.probability = percent.steps();
-            rule.correlation = correlation.steps();
+            if correlation.points() > 0.0 {
+                rule.model = Model::Correlated as u32;
+                rule.chain = correlated(percent, correlation);
+            }
+        }
+        FaultKind::Loss(Loss::Burst(burst)) => {
+            rule.model = Model::Burst as u32;
+            let (p, r) = burst.transitions();
+            rule.chain = Chain::gilbert(burst.percent().steps(), p.steps(), r.steps());
+        }
+        FaultKind::Loss(Loss::Gemodel(Gemodel { p, r, bad, good })) => {
+            rule.model = Model::Gemodel as u32;
+            let [p, r, bad, good] = [p, r, bad, good].map(Percent::steps);
+            rule.chain = Chain::gilbert_elliott(p, r, bad, good);
+        }
+        FaultKind::Loss(Loss::State(states)) => {
+            rule.model = Model::State as u32;
+            let [p13, p31, p32, p23, p14] = states.transitions().map(Percent::steps);
+            rule.chain = Chain::four_states(p13, p31, p32, p23, p14);
         }
         FaultKind::Loss(Loss::Every(every)) => {
             rule.model = Model::Every as u32;
@@ -192,6 +212,16 @@ fn rule(spec: &FaultSpec, selection: &Selection, seed: u64) -> Rule {
     rule
 }
 
+/// The previous outcome with the probability of the correlation, and else a draw of
+/// its own. What leads from loss to loss and from pass to loss differs by the
+/// correlation.
+fn correlated(percent: Percent, correlation: Percent) -> Chain {
+    let points = percent.points() * (1.0 - correlation.fraction());
+    let p13 = Percent::new(points).map_or(0, Percent::steps);
+    let p31 = (ONE - correlation.steps()).saturating_sub(p13);
+    Chain::gilbert(percent.steps(), p13, p31)
+}
+
 fn ports(ranges: &[PortRange]) -> Ports {
     let mut ports = Ports::default();
     for (range, slot) in ranges.iter().zip(&mut ports.ranges) {
@@ -206,13 +236,7 @@ impl FaultKind {
     /// numbers that no fault of this version has.
     pub fn of(rule: &Rule) -> Option<Self> {
         Some(match Fault::from_number(rule.fault)? {
-            Fault::Loss if rule.model == Model::Every as u32 => {
-                Self::Loss(Loss::Every(NonZeroU64::new(rule.every)?))
-            }
-            Fault::Loss => Self::Loss(Loss::Random {
-                percent: Percent::from_steps(rule.probability),
-                correlation: Percent::from_steps(rule.correlation),
-            }),
+            Fault::Loss => Self::Loss(Loss::of(rule)?),
             Fault::Partition => Self::Partition,
             Fault::Down => Self::Down,
             Fault::Mark => Self::Mark(Mark {
@@ -238,6 +262,15 @@ impl FaultKind {
                     percent.to_string()
                 }
             }
+            Self::Loss(Loss::Burst(burst)) => {
+                format!("{} burst {}", burst.percent(), burst.length())
+            }
+            Self::Loss(Loss::Gemodel(model)) => {
+                format!("{} gemodel {model}", rounded(model.rate()))
+            }
+            Self::Loss(Loss::State(states)) => {
+                format!("{} state {states}", rounded(states.rate()))
+            }
             Self::Loss(Loss::Every(every)) => format!("1 in {every}"),
             Self::Partition | Self::Down => "all".into(),
             Self::Mark(Mark { skb, dscp }) => {
@@ -252,6 +285,9 @@ impl FaultKind {
     pub fn probability(&self) -> Option<f64> {
         match self {
             Self::Loss(Loss::Random { percent, .. }) => Some(percent.fraction()),
+            Self::Loss(Loss::Burst(burst)) => Some(burst.percent().fraction()),
+            Self::Loss(Loss::Gemodel(model)) => Some(model.rate()),
+            Self::Loss(Loss::State(states)) => Some(states.rate()),
             #[expect(
                 clippy::cast_precision_loss,
                 reason = "a ratio to look at; the kernel counts with the integer"
@@ -261,6 +297,57 @@ impl FaultKind {
             Self::Mark(_) => None,
         }
     }
+}
+
+impl Loss {
+    fn of(rule: &Rule) -> Option<Self> {
+        let transition = |from, to| rule.chain.transition(from, to);
+        let percent = Percent::from_steps;
+        let is = |model| rule.model == model as u32;
+        Some(if is(Model::Every) {
+            Self::Every(NonZeroU64::new(rule.every)?)
+        } else if is(Model::Correlated) {
+            let again = transition(BURST_LOSS, BURST_LOSS);
+            Self::Random {
+                percent: percent(transition(START, BURST_LOSS)),
+                correlation: percent(again.checked_sub(transition(GOOD, BURST_LOSS))?),
+            }
+        } else if is(Model::Burst) {
+            // Not checked again: a rounded number may lie just beyond the bound.
+            Self::Burst(Burst {
+                percent: percent(transition(START, BURST_LOSS)),
+                length: BurstLength::from_end(transition(BURST_LOSS, GOOD))?,
+            })
+        } else if is(Model::Gemodel) {
+            Self::Gemodel(Gemodel {
+                p: percent(transition(GOOD, BAD)),
+                r: percent(transition(BAD, GOOD)),
+                bad: percent(rule.chain.loss(BAD)),
+                good: percent(rule.chain.loss(GOOD)),
+            })
+        } else if is(Model::State) {
+            let steps = [
+                transition(GOOD, BURST_LOSS),
+                transition(BURST_LOSS, GOOD),
+                transition(BURST_LOSS, BAD),
+                transition(BAD, BURST_LOSS),
+                transition(GOOD, ISOLATED_LOSS),
+            ];
+            Self::State(FourStates::new(steps.map(percent)).ok()?)
+        } else {
+            Self::Random {
+                percent: percent(rule.probability),
+                correlation: Percent::default(),
+            }
+        })
+    }
+}
+
+/// A rate that nobody typed, to four digits.
+fn rounded(rate: f64) -> String {
+    let points = format!("{:.3e}", rate * 100.0);
+    let percent = points.parse().ok().and_then(Percent::new);
+    percent.unwrap_or(Percent::ALL).to_string()
 }
 
 #[cfg(test)]

@@ -19,6 +19,21 @@ pub enum ValueError {
     /// Not a count of at least one.
     #[error("not a whole number of at least 1")]
     NotACount,
+    /// More percentages than a model has.
+    #[error("more percentages than `{names}`")]
+    TooMany {
+        /// What the model has.
+        names: &'static str,
+    },
+    /// Two ways out of a state, together above one.
+    #[error("`{}` and `{}` are more than 100 together", names[0], names[1])]
+    AboveCertainty {
+        /// Their names.
+        names: [&'static str; 2],
+    },
+    /// No length of a burst.
+    #[error("not a number of packets from 1 to 1000000")]
+    NotABurst,
     /// Not a seed.
     #[error("not a whole number below 2^64")]
     NotASeed,
@@ -119,6 +134,13 @@ impl ValueError {
                 "percent are points from 0 to 100, as in `50`, `50%` or `0.1`"
             }
             Self::NotACount => "`--every 10` loses one packet in ten",
+            Self::TooMany { names } => {
+                return Some(format!("give `{names}`, or the first of them"));
+            }
+            Self::AboveCertainty { .. } => {
+                "both lead out of one state, and only one is taken at a time; lower them"
+            }
+            Self::NotABurst => "`--burst 5` loses five packets in a row, on average",
             Self::NotASeed => "give a decimal number, or a hexadecimal one after `0x`",
             Self::NotATime | Self::NegativeTime | Self::ZeroTime | Self::TimeTooLong => {
                 "give a number with a unit (us, ms, s, m, h), as in `30s`, `250ms` or `1m30s`; \

@@ -12,6 +12,7 @@ use aya::{
 use clap::Parser;
 use fault_common::{
     address::Address,
+    chain::Chain,
     layout::{Direction, Fault, Model, Rule},
     packet::LinkLayer,
     random::probability,
@@ -139,6 +140,15 @@ fn family_cases(family: Family, bench: &[u8]) -> Result<Vec<Case>> {
             let mask = if entry == Entry::Host { n } else { 2 * n } - 1;
             let random = case(&name("hit, random destinations"), family, n, &set, HIT)?;
             cases.push(random.behind_random(bench, mask)?);
+            if n == 1 {
+                // Of two states that lose nothing, so that only the chain is more.
+                let rule = &mut set.rules[0].rule;
+                rule.model = Model::Gemodel as u32;
+                let (p, r) = (probability::ONE / 100, probability::ONE / 10);
+                rule.chain = Chain::gilbert_elliott(p, r, 0, 0);
+                cases.push(case(&name("hit, gemodel"), family, n, &set, HIT)?);
+                set.rules[0].rule.model = Model::Random as u32;
+            }
             set.rules[0].rule.probability = probability::ONE;
             cases.push(case(&name("lost, one destination"), family, n, &set, HIT)?);
         }

@@ -34,9 +34,14 @@ fn measure() -> Result<BTreeMap<String, Cost>> {
         prefixes: 1,
     };
     let mut costs = BTreeMap::new();
-    for (link, name) in [(LinkLayer::Ethernet, "ethernet"), (LinkLayer::None, "ip")] {
+    let objects = [Object::embedded()?, Object::verbose()?];
+    for (link, name, object, suffix) in [
+        (LinkLayer::Ethernet, "ethernet", objects[0], ""),
+        (LinkLayer::None, "ip", objects[0], ""),
+        (LinkLayer::Ethernet, "ethernet", objects[1], "/verbose"),
+    ] {
         for program in Program::ALL {
-            let mut loaded = Loaded::new(Object::embedded()?, link, capacity)?;
+            let mut loaded = Loaded::new(object, link, capacity)?;
             let start = Instant::now();
             attach::load(&mut loaded, &[program])?;
             let span = start.elapsed();
@@ -47,7 +52,7 @@ fn measure() -> Result<BTreeMap<String, Cost>> {
                 xlated_bytes: info.size_translated().context("no size")?,
                 load_ms: span.as_secs_f64() * 1000.0,
             };
-            costs.insert(format!("{}/{name}", program.name()), cost);
+            costs.insert(format!("{}/{name}{suffix}", program.name()), cost);
         }
     }
     Ok(costs)

@@ -2,8 +2,10 @@
 //!
 //! `FAULTCTL_BIN` names the binary; else it is the one beside this test.
 
+mod bursts;
 mod composition;
 mod confirm;
+mod doctor;
 mod down;
 mod features;
 mod flows;
@@ -13,6 +15,7 @@ mod killed;
 mod lab;
 mod life;
 mod line;
+mod link_down;
 mod loss;
 mod mark;
 mod metrics;
@@ -21,5 +24,6 @@ mod place;
 mod privileges;
 mod selectors;
 mod ssh;
+mod verbose;
 mod virtio;
 mod xdp;

@@ -241,7 +241,7 @@ fn connection_is_carried_by_its_interface_and_what_that_is_built_on() {
         };
         let carries = |interface: &&Interface| {
             namespace
-                .run(|| carried_by(interface, &[connection]))
+                .run(|| carried_by(interface.index, &[connection]))
                 .expect("routes")
         };
         let carrying = interfaces.iter().filter(carries);

@@ -3,7 +3,10 @@
 use std::{
     env,
     net::{IpAddr, SocketAddr, UdpSocket},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -21,6 +24,8 @@ use nix::{
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 
+use crate::doctor::{about, assert_found};
+
 const PORT: u16 = 50_000;
 /// From each CPU.
 const COUNT: u64 = 2_048;
@@ -29,10 +34,32 @@ const SOCKETS: u64 = 16;
 
 /// Both cards are on networks of their own, with a router in between: its addresses end
 /// in 1, those of the cards in 2.
-struct Card {
-    namespace: Namespace,
-    dev: String,
-    addresses: [IpAddr; 2],
+pub struct Card {
+    pub namespace: Namespace,
+    pub dev: String,
+    pub addresses: [IpAddr; 2],
+}
+
+/// Both, for one test at a time.
+pub struct Cards {
+    pub near: Card,
+    pub far: Card,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Cards {
+    pub fn take() -> Self {
+        static TURN: Mutex<()> = Mutex::new(());
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let names = env::var("FAULTCTL_TEST_NICS")
+            .expect("two cards in FAULTCTL_TEST_NICS, as `cargo xtask vm` gives them to guests");
+        let (near, far) = names.split_once(' ').expect("two cards");
+        Self {
+            near: Card::new(near, 1),
+            far: Card::new(far, 2),
+            _turn: turn,
+        }
+    }
 }
 
 impl Card {
@@ -82,10 +109,9 @@ impl Card {
 
 #[test]
 fn counters_are_exact_on_a_card_with_several_queues() {
-    let cards = env::var("FAULTCTL_TEST_NICS")
-        .expect("two cards in FAULTCTL_TEST_NICS, as `cargo xtask vm` gives them to guests");
-    let (near, far) = cards.split_once(' ').expect("two cards");
-    let (near, far) = (Card::new(near, 1), Card::new(far, 2));
+    let Cards { near, far, _turn } = Cards::take();
+    let queues = "driver `virtio_net`, 2 receive and 2 transmit queues";
+    assert_found(&about(&near.namespace, &near.dev), "ok", &[queues]);
     for way in ways() {
         for family in [0, 1] {
             for (direction, from, to) in [("egress", &near, &far), ("ingress", &far, &near)] {

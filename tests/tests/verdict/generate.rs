@@ -7,6 +7,7 @@
 
 use fault_common::{
     address::{Address, Network},
+    chain::Chain,
     layout::{
         Connection, Fault, Model as Kind, NEAR_NETWORKS, PORT_RANGES, PortRange, Ports,
         RULES_PER_TARGET, Rule, SPARED,
@@ -138,7 +139,16 @@ pub fn rule_set(dice: &mut Dice) -> RuleSet {
 }
 
 fn rule(dice: &mut Dice) -> NamedRule {
-    let kind = dice.of(&[Kind::Random, Kind::Random, Kind::Every, Kind::Mark]);
+    let kind = dice.of(&[
+        Kind::Random,
+        Kind::Random,
+        Kind::Every,
+        Kind::Mark,
+        Kind::Correlated,
+        Kind::Burst,
+        Kind::Gemodel,
+        Kind::State,
+    ]);
     let any = u64::from(u32::MAX);
     let mut rule = Rule {
         fault: Fault::Loss as u32,
@@ -146,7 +156,7 @@ fn rule(dice: &mut Dice) -> NamedRule {
         directions: dice.of(&[1, 2, 3, 3]),
         flags: dice.of(&[0, 0, Rule::EVERY_FRAME]),
         probability: dice.of(&[0, probability::ONE, probability::ONE / 2, 1 << 20]),
-        correlation: dice.of(&[0, 0, probability::ONE / 4, probability::ONE]),
+        chain: chain(dice),
         every: 1 + dice.below(5) as u64,
         seed: dice.number(),
         flows: dice.of(&[0, 0, probability::ONE / 2, probability::ONE - 1]),
@@ -180,6 +190,17 @@ fn rule(dice: &mut Dice) -> NamedRule {
         asked: String::new(),
         probability: None,
         rule,
+    }
+}
+
+fn chain(dice: &mut Dice) -> Chain {
+    let one = probability::ONE;
+    let mut share = || dice.of(&[0, one, one / 2, one / 8, 1 << 20]);
+    let [p, r, bad, good, other] = [share(), share(), share(), share(), share()];
+    match dice.below(3) {
+        0 => Chain::gilbert(bad, p, r),
+        1 => Chain::gilbert_elliott(p, r, bad, good),
+        _ => Chain::four_states(p / 2, r / 2, bad / 2, good, other / 2),
     }
 }
 

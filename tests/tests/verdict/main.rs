@@ -1,5 +1,6 @@
 //! Level "verdict": the loaded programs, by `BPF_PROG_TEST_RUN`. Needs root.
 
+mod bursts;
 mod cases;
 mod differential;
 mod generate;

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use fault_common::{
     address::Network,
     decide::Decision,
-    engine::{Passage, Size, Tables, Verdict, run},
+    engine::{Passage, Size, Tables, Told, Verdict, run},
     layout::{
         Config, Connection, Counters, Direction, Key, RULES_PER_TARGET, Rule, SLOTS, State, Target,
     },
@@ -132,15 +132,18 @@ impl Tables for Model {
         !self.ended.contains(&rule)
     }
 
-    fn turn(&self, slot: u32) -> (u64, bool) {
+    fn advance(&self, slot: u32) -> State {
         let state = &mut self.states.borrow_mut()[slot as usize];
-        let turn = (state.sequence, state.lost != 0);
-        state.sequence += 1;
-        turn
+        let before = *state;
+        state.word += State::PACKET;
+        before
     }
 
-    fn set_lost(&self, slot: u32, lost: bool) {
-        self.states.borrow_mut()[slot as usize].lost = lost.into();
+    fn step(&self, slot: u32, next: impl Fn(State) -> State) -> (State, State) {
+        let state = &mut self.states.borrow_mut()[slot as usize];
+        let before = *state;
+        *state = next(before);
+        (before, *state)
     }
 
     fn count(&self, slot: u32, size: Size, decision: Decision) {
@@ -162,6 +165,8 @@ impl Tables for Model {
             },
         });
     }
+
+    fn tell(&self, _told: Told, _passage: &Passage) {}
 
     fn count_reason(&self, reason: Reason) {
         self.reasons.borrow_mut()[reason as usize] += 1;

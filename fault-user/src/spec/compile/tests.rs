@@ -95,7 +95,7 @@ fn loss_without_selectors_takes_every_frame() {
     assert_eq!(named.rule.fault, Fault::Loss as u32);
     assert_eq!(named.rule.model, Model::Random as u32);
     assert_eq!(named.rule.probability, 1 << 31);
-    assert_eq!(named.rule.correlation, 0);
+    assert_eq!(named.rule.chain, Chain::default());
     assert_eq!(named.rule.flags, Rule::EVERY_FRAME);
     assert_eq!(named.rule.directions, Direction::Egress.bit());
     assert_eq!(named.rule.dscp, Rule::NO_DSCP);
@@ -186,7 +186,6 @@ fn each_kind_asks_for_what_it_says() {
     let rule = |kind| compiled(kind, Selectors::default()).rules[0].rule;
     assert_eq!(rule(every).model, Model::Every as u32);
     assert_eq!(rule(every).every, 10);
-    assert_eq!(rule(random("10", "75")).correlation, 3 << 30);
     assert_eq!(rule(FaultKind::Down).probability, 1 << 32);
     assert_eq!(rule(FaultKind::Partition).model, Model::Random as u32);
     let marked = rule(mark(Some("0x10/0xff"), Some("ef")));
@@ -197,6 +196,67 @@ fn each_kind_asks_for_what_it_says() {
     );
     assert_eq!(rule(mark(None, Some("ef"))).mark_mask, 0);
     assert_eq!(rule(mark(Some("1"), None)).dscp, Rule::NO_DSCP);
+}
+
+#[test]
+fn models_of_bursts_reach_the_rule_and_are_read_back() {
+    let burst = |points, length: &str| {
+        let burst = Burst::new(percent(points), length.parse().unwrap());
+        Loss::Burst(burst.unwrap())
+    };
+    for (loss, model, asked, probability) in [
+        (burst("20", "5"), Model::Burst, "20% burst 5", 0.2),
+        (
+            Loss::Gemodel("1,10,80,0.1".parse().unwrap()),
+            Model::Gemodel,
+            "7.364% gemodel 1,10,80,0.1",
+            0.81 / 11.0,
+        ),
+        (
+            Loss::State("1,10,5,50,1".parse().unwrap()),
+            Model::State,
+            "9.821% state 1,10,5,50,1",
+            0.55 / 5.6,
+        ),
+        (
+            Loss::Random {
+                percent: percent("10"),
+                correlation: percent("75"),
+            },
+            Model::Correlated,
+            "10% correlation 75%",
+            0.1,
+        ),
+    ] {
+        let kind = FaultKind::Loss(loss);
+        let set = compiled(kind, Selectors::default());
+        let named = &set.rules[0];
+        assert_eq!(named.rule.model, model as u32);
+        assert!(named.rule.in_bursts());
+        assert_eq!(named.asked, asked);
+        assert!((named.probability.unwrap() - probability).abs() < 1e-12);
+        assert_eq!(FaultKind::of(&named.rule), Some(kind));
+    }
+    let rule = compiled(
+        FaultKind::Loss(Loss::Random {
+            percent: percent("10"),
+            correlation: percent("75"),
+        }),
+        Selectors::default(),
+    )
+    .rules[0]
+        .rule;
+    // A loss follows a loss in 75 % and a quarter of 10 %, a packet that passed in a
+    // quarter of 10 %.
+    let share = |from| percent_of(rule.chain.transition(from, BURST_LOSS));
+    assert_eq!(
+        [START, GOOD, BURST_LOSS].map(share),
+        ["10%", "2.5%", "77.5%"]
+    );
+}
+
+fn percent_of(steps: u64) -> String {
+    Percent::from_steps(steps).to_string()
 }
 
 #[test]
@@ -345,6 +405,48 @@ fn meant(selectors: &Selectors, far: IpAddr, near: IpAddr) -> bool {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn every_model_of_bursts_is_read_back(
+        points in 0.0..=100.0_f64,
+        other in 0.0..=100.0_f64,
+        length in prop_oneof![1.0..100.0_f64, 1.0..=1e6_f64],
+    ) {
+        let percent = Percent::new(points).unwrap();
+        let other = Percent::new(other).unwrap();
+        let mut models = vec![
+            Loss::Random { percent, correlation: other },
+            Loss::Gemodel(Gemodel { p: percent, r: other, bad: other, good: percent }),
+        ];
+        let half = Percent::new(points / 2.0).unwrap();
+        models.extend(
+            FourStates::new([half, other, Percent::default(), other, half]).map(Loss::State),
+        );
+        // At the bound, too.
+        let most = Percent::new(100.0 * length / (length + 1.0)).unwrap();
+        let length: BurstLength = length.to_string().parse().unwrap();
+        for percent in [percent, most] {
+            models.extend(Burst::new(percent, length).map(Loss::Burst));
+        }
+        let rule = |loss| compiled(FaultKind::Loss(loss), Selectors::default()).rules[0].rule;
+        for loss in models {
+            let there = rule(loss);
+            let Some(back) = Loss::of(&there) else {
+                return Err(TestCaseError::fail(format!("{loss:?}")));
+            };
+            let chains = [there.chain, rule(back).chain];
+            for (from, to) in [START, GOOD, BAD, BURST_LOSS]
+                .into_iter()
+                .flat_map(|from| [GOOD, BAD, BURST_LOSS, ISOLATED_LOSS].map(|to| (from, to)))
+            {
+                // What comes of two numbers that were rounded before may differ: by a
+                // step, and Gilbert's p by more where bursts lie close.
+                let [one, other] = chains.map(|chain| chain.transition(from, to));
+                let close = from == GOOD && matches!(loss, Loss::Burst(_));
+                prop_assert!(close || one.abs_diff(other) <= 2, "{:?}, {:?}", loss, back);
+            }
+        }
+    }
 
     #[test]
     fn tables_answer_as_the_selectors_mean(
