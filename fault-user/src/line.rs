@@ -20,7 +20,14 @@ use std::{
 use aya::programs::SchedClassifier;
 use fault_common::{layout::Direction, line};
 
-use crate::{error::KernelError, interface::Interface, maps::Lines, namespace::Namespace};
+use crate::{
+    clock::{monotonic_ns, nanos},
+    error::KernelError,
+    interface::Interface,
+    lease::LEASE,
+    maps::Lines,
+    namespace::Namespace,
+};
 
 mod back;
 mod engine;
@@ -115,6 +122,8 @@ impl Helper {
     ) -> Result<Line, KernelError> {
         let (name, ifindex) = (&self.tap.name, self.tap.ifindex);
         let back = self.namespace.run(|| back::attach(back, name, ifindex))?;
+        // From here on, not from when a thread gets to run.
+        let _ = lines.renew(monotonic_ns() + nanos(LEASE));
         let lines = Arc::new(lines);
         let stop = stop_event().map_err(KernelError::system("create an event"))?;
         let mut line = Line {
