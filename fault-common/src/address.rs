@@ -37,6 +37,26 @@ impl Address {
         Self([0, 0, 0xffff_u32.to_be(), v4])
     }
 
+    /// All ones in the first `prefix_len` bits, at most 128.
+    pub const fn mask(prefix_len: u32) -> Self {
+        assert!(prefix_len <= 128, "a prefix has at most 128 bits");
+        let all = if prefix_len == 0 {
+            0
+        } else {
+            u128::MAX << (128 - prefix_len)
+        };
+        Self::from_v6(all.to_be_bytes())
+    }
+
+    /// The bits of both.
+    #[inline(always)]
+    #[must_use]
+    pub const fn and(self, mask: Self) -> Self {
+        let [a, b, c, d] = self.0;
+        let mask = mask.0;
+        Self([a & mask[0], b & mask[1], c & mask[2], d & mask[3]])
+    }
+
     /// The bytes, in network order.
     pub fn octets(self) -> [u8; 16] {
         bytemuck::cast(self.0)
@@ -55,20 +75,11 @@ impl Network {
     /// The network of `address` with the first `prefix_len` bits, at most 128.
     /// Host bits of `address` are ignored.
     pub const fn new(address: Address, prefix_len: u32) -> Self {
-        assert!(prefix_len <= 128, "a prefix has at most 128 bits");
-        let all = if prefix_len == 0 {
-            0
-        } else {
-            u128::MAX << (128 - prefix_len)
-        };
-        let mask = Address::from_v6(all.to_be_bytes());
-        let mut bits = address;
-        let mut i = 0;
-        while i < 4 {
-            bits.0[i] &= mask.0[i];
-            i += 1;
+        let mask = Address::mask(prefix_len);
+        Self {
+            bits: address.and(mask),
+            mask,
         }
-        Self { bits, mask }
     }
 
     /// Whether `address` is inside.

@@ -3,8 +3,9 @@
 use bytemuck::{Pod, Zeroable};
 
 use crate::{
+    address::Address,
     decide::{Decision, Turn, decide, decide_in_bursts, matches, next},
-    layout::{Config, Connection, Direction, Key, RULES_PER_TARGET, Rule, State, Target},
+    layout::{Config, Connection, Direction, RULES_PER_TARGET, Rule, State, Target},
     packet::{Flow, LinkLayer, Packet, Reason, parse, protocol},
 };
 
@@ -15,9 +16,9 @@ pub trait Tables {
     /// What is known of a set.
     fn config(&self, set: u32) -> Option<Config>;
     /// Target of an exact host.
-    fn host(&self, key: &Key) -> Option<u32>;
+    fn host(&self, set: u32, far: Address) -> Option<u32>;
     /// Target of the longest prefix that holds an address.
-    fn prefix(&self, key: &Key) -> Option<u32>;
+    fn prefix(&self, set: u32, far: Address) -> Option<u32>;
     /// Whether a connection is one that no rule may touch.
     fn spared(&self, connection: &Connection) -> bool;
     /// A target.
@@ -207,17 +208,13 @@ fn take_turn<T: Tables>(
 
 #[inline(always)]
 fn look_up<T: Tables>(tables: &T, set: u32, config: &Config, flow: &Flow) -> u32 {
-    let key = Key {
-        set,
-        address: flow.far,
-    };
     if config.tables & Config::HOSTS != 0
-        && let Some(target) = tables.host(&key)
+        && let Some(target) = tables.host(set, flow.far)
     {
         return target;
     }
     if config.tables & Config::PREFIXES != 0
-        && let Some(target) = tables.prefix(&key)
+        && let Some(target) = tables.prefix(set, flow.far)
     {
         return target;
     }

@@ -28,6 +28,10 @@ pub const SETS: u32 = 2;
 pub const RULES: u32 = RULES_PER_SET * SETS;
 /// Target ids in the maps.
 pub const TARGETS: u32 = TARGETS_PER_SET * SETS;
+/// Steps of the search in one set: one for each length that a prefix can have.
+pub const STEPS_PER_SET: u32 = 129;
+/// Step ids in the maps.
+pub const STEPS: u32 = STEPS_PER_SET * SETS;
 /// Connections that are spared, whatever the rules say.
 pub const SPARED: u32 = 32;
 /// Counter and state slots in the maps.
@@ -40,6 +44,7 @@ pub const ABI: u64 = {
     let sizes = [
         size_of::<Config>(),
         size_of::<Key>(),
+        size_of::<Step>(),
         size_of::<Connection>(),
         size_of::<Target>(),
         size_of::<Rule>(),
@@ -119,9 +124,9 @@ pub struct Config {
 }
 
 impl Config {
-    /// Bit of `tables`: the host table has entries.
+    /// Bit of `tables`: there are exact hosts.
     pub const HOSTS: u32 = 1;
-    /// Bit of `tables`: the prefix table has entries.
+    /// Bit of `tables`: there are prefixes.
     pub const PREFIXES: u32 = 2;
     /// Bit of `tables`: there are connections that no rule may touch.
     pub const SPARED: u32 = 4;
@@ -133,20 +138,61 @@ impl Config {
     pub const NO_TARGET: u32 = u32::MAX;
 }
 
-/// Key of the host table, and data of the prefix table's key (whose length then
-/// counts the 32 bits of `set` too). The value of both is a target id.
+/// Key of the table of far ends: exact hosts, prefixes, and the signs that lead the search
+/// to them (see [`crate::search`]). The value is a target id.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
 pub struct Key {
     /// The set that the entry belongs to.
     pub set: u32,
-    /// The far end.
+    /// How many bits of the address count, or [`Self::HOST`].
+    pub length: u32,
+    /// The address; 0 in the bits that do not count.
     pub address: Address,
 }
 
 impl Key {
-    /// Bits in front of the address.
-    pub const SET_BITS: u32 = 32;
+    /// `length` of an exact host, which is looked up before any prefix.
+    pub const HOST: u32 = u32::MAX;
+
+    /// That of an exact host.
+    #[inline(always)]
+    pub const fn host(set: u32, address: Address) -> Self {
+        Self {
+            set,
+            length: Self::HOST,
+            address,
+        }
+    }
+}
+
+/// A step of the search for the longest prefix: a length to look at, and where to go on.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Step {
+    /// The length of the prefixes to look for.
+    pub length: u32,
+    /// The first word of the set's filter.
+    pub filter: u32,
+    /// All ones in the numbers of the filter's words.
+    pub filter_mask: u32,
+    /// All ones in the bits that count.
+    pub mask: Address,
+    /// The step after this one, where there is such a prefix; or [`Self::LAST`].
+    pub longer: u32,
+    /// The step after this one, where there is none; or [`Self::LAST`].
+    pub shorter: u32,
+}
+
+impl Step {
+    /// No step.
+    pub const LAST: u32 = u32::MAX;
+
+    /// The one that the search in a set begins with.
+    #[inline(always)]
+    pub const fn first(set: u32) -> u32 {
+        set * STEPS_PER_SET
+    }
 }
 
 /// A TCP connection that no rule touches: key of a table that both sets share. Frames
@@ -439,7 +485,7 @@ pub const REASONS: u32 = crate::packet::Reason::COUNT;
 
 #[cfg(feature = "aya")]
 mod pod {
-    use super::{Config, Connection, Counters, Key, Owner, Rule, State, Target};
+    use super::{Config, Connection, Counters, Key, Owner, Rule, State, Step, Target};
     use crate::line::Line;
 
     macro_rules! pod {
@@ -450,6 +496,6 @@ mod pod {
         )+};
     }
     pod!(
-        Config, Connection, Counters, Key, Line, Owner, Rule, State, Target
+        Config, Connection, Counters, Key, Line, Owner, Rule, State, Step, Target
     );
 }

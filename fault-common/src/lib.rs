@@ -19,3 +19,4 @@ pub mod layout;
 pub mod line;
 pub mod packet;
 pub mod random;
+pub mod search;

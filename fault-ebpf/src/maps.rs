@@ -3,19 +3,20 @@
 use core::{arch::asm, marker::PhantomData};
 
 use aya_ebpf::{
-    bindings::BPF_F_NO_PREALLOC,
     helpers::bpf_ktime_get_boot_ns,
     macros::map,
-    maps::{Array, HashMap, LpmTrie, PerCpuArray, lpm_trie},
+    maps::{Array, HashMap, PerCpuArray},
 };
 use fault_common::{
+    address::Address,
     decide::Decision,
     engine::{Passage, Size, Tables, Told},
     layout::{
-        Config, Connection, Counters, Key, Owner, REASONS, RULES, Rule, SETS, SLOTS, SPARED, State,
-        TARGETS, Target,
+        Config, Connection, Counters, Key, Owner, REASONS, RULES, Rule, SETS, SLOTS, SPARED, STEPS,
+        State, Step, TARGETS, Target,
     },
     packet::Reason,
+    search,
 };
 
 use crate::Teller;
@@ -27,10 +28,13 @@ static ACTIVE: Array<u32> = Array::with_max_entries(1, 0);
 static CONFIG: Array<Config> = Array::with_max_entries(SETS, 0);
 /// Sized by user space.
 #[map]
-static HOSTS: HashMap<Key, u32> = HashMap::with_max_entries(1, 0);
+static FAR_ENDS: HashMap<Key, u32> = HashMap::with_max_entries(1, 0);
 /// Sized by user space.
 #[map]
-static PREFIXES: LpmTrie<Key, u32> = LpmTrie::with_max_entries(1, BPF_F_NO_PREALLOC);
+static FILTER: Array<u64> = Array::with_max_entries(1, 0);
+/// How to search it for prefixes.
+#[map]
+static STEP_LIST: Array<Step> = Array::with_max_entries(STEPS, 0);
 /// Each connection as either end sees it.
 #[map]
 static SPARED_LIST: HashMap<Connection, u32> = HashMap::with_max_entries(2 * SPARED, 0);
@@ -89,17 +93,19 @@ impl<T: Teller> Tables for Maps<T> {
     }
 
     #[inline(always)]
-    fn host(&self, key: &Key) -> Option<u32> {
-        // SAFETY: an entry that is deleted while it is read yields its old value or
-        // that of another entry of the set that was replaced; both were rules of ours.
-        unsafe { HOSTS.get(key) }.copied()
+    fn host(&self, set: u32, far: Address) -> Option<u32> {
+        far_end(&Key::host(set, far))
     }
 
     #[inline(always)]
-    fn prefix(&self, key: &Key) -> Option<u32> {
-        PREFIXES
-            .get(lpm_trie::Key::new(Key::SET_BITS + 128, *key))
-            .copied()
+    fn prefix(&self, set: u32, far: Address) -> Option<u32> {
+        search::longest(
+            set,
+            far,
+            |id| STEP_LIST.get(id),
+            |word| FILTER.get(word).copied(),
+            far_end,
+        )
     }
 
     #[inline(always)]
@@ -215,6 +221,13 @@ impl<T: Teller> Tables for Maps<T> {
             unsafe { *count += 1 };
         }
     }
+}
+
+#[inline(always)]
+fn far_end(key: &Key) -> Option<u32> {
+    // SAFETY: an entry that is deleted while it is read yields its old value or
+    // that of another entry of the set that was replaced; both were rules of ours.
+    unsafe { FAR_ENDS.get(key) }.copied()
 }
 
 /// The same number, by way of memory.

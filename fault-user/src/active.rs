@@ -1,10 +1,11 @@
 //! Faults in force: from a rule set to programs on interfaces, and back to nothing.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use fault_common::{
     layout::{ABI, Direction, Fault, Owner},
     packet::Reason,
+    random::draw,
 };
 
 use crate::{
@@ -15,12 +16,12 @@ use crate::{
     inject::{AttachMode, Hook},
     interface::Interface,
     lease::{self, Terms},
-    maps::{Capacity, Loaded, wait_for_readers},
+    maps::{FarEnds, Loaded, wait_for_readers},
     namespace::Namespace,
     object::Object,
     process, signals,
     snapshot::{RuleCount, Snapshot},
-    spec::{FaultSpec, RuleSet, compile},
+    spec::{FaultSpec, NamedRule, compile},
     verbose::{Source, Verbose},
 };
 
@@ -29,7 +30,7 @@ pub struct Active {
     /// The interface.
     pub interface: Interface,
     /// What the kernel was told.
-    pub rules: RuleSet,
+    pub rules: Vec<NamedRule>,
     fault: Fault,
     directions: &'static [Direction],
     programs: Vec<Program>,
@@ -93,18 +94,11 @@ impl Faults {
 
     /// Listens to its programs.
     pub fn listen(&mut self) -> Result<Verbose, KernelError> {
-        Verbose::listen(self.active.iter_mut().map(|active| {
-            Source {
-                iface: &active.interface.name,
-                first_rule: active.loaded.first_rule(),
-                rules: active
-                    .rules
-                    .rules
-                    .iter()
-                    .map(|it| it.name.clone())
-                    .collect(),
-                ebpf: &mut active.loaded.ebpf,
-            }
+        Verbose::listen(self.active.iter_mut().map(|active| Source {
+            iface: &active.interface.name,
+            first_rule: active.loaded.first_rule(),
+            rules: active.rules.iter().map(|it| it.name.clone()).collect(),
+            ebpf: &mut active.loaded.ebpf,
         }))
     }
 
@@ -116,7 +110,7 @@ impl Faults {
                 let first = active.loaded.first_rule();
                 Some(Terms {
                     deadlines: active.loaded.deadlines.take()?,
-                    rules: (first..).take(active.rules.rules.len()).collect(),
+                    rules: (first..).take(active.rules.len()).collect(),
                 })
             })
             .collect()
@@ -126,9 +120,10 @@ impl Faults {
     /// an interface keeps those that it has.
     pub fn readdress(&mut self, spec: &FaultSpec) -> Result<(), Error> {
         // The rules stay, with their seeds.
-        let rules = compile(spec, 0)?;
+        let mut set = compile(spec, 0)?;
+        let far_ends = Arc::new(FarEnds::take(&mut set));
         for active in &mut self.active {
-            active.loaded.readdress(&rules)?;
+            active.loaded.readdress(&set, Arc::clone(&far_ends))?;
         }
         Ok(())
     }
@@ -199,15 +194,14 @@ fn begin(plan: &Plan<'_>, object: Object<'_>, netns_inode: u64) -> Result<Faults
     } else {
         Interface::find(plan.interfaces)?
     };
+    let mut set = compile(plan.spec, plan.seed)?;
+    let far_ends = Arc::new(FarEnds::take(&mut set));
+    let room = far_ends.room(plan.names);
     let mut active = Vec::new();
     for (n, interface) in (0..).zip(interfaces) {
-        let seed = fault_common::random::draw(plan.seed, n);
-        let mut rules = compile(plan.spec, seed)?;
-        for named in &mut rules.rules {
-            // What crosses two interfaces is one flow.
-            named.rule.flow_seed = plan.seed;
-        }
-        let mut loaded = Loaded::new(object, interface.link, Capacity::of(&rules, plan.names)?)?;
+        // What crosses two interfaces is one flow.
+        set.reseed(draw(plan.seed, n), plan.seed);
+        let mut loaded = Loaded::new(object, interface.link, room)?;
         attach::load(&mut loaded, &programs)?;
         for connection in plan.spared {
             loaded.spare(&connection.key())?;
@@ -216,10 +210,10 @@ fn begin(plan: &Plan<'_>, object: Object<'_>, netns_inode: u64) -> Result<Faults
             loaded.spare_neighbours();
         }
         // Without force until it is attached.
-        loaded.replace(&rules, 0)?;
+        loaded.replace(&set, Arc::clone(&far_ends), 0)?;
         active.push(Active {
             interface,
-            rules,
+            rules: set.rules.clone(),
             fault: plan.spec.kind.fault(),
             directions,
             programs: programs.clone(),
@@ -259,7 +253,7 @@ impl Faults {
             ..
         } = &mut self.active[n];
         self.deadline_ns = self.deadline_ns.min(deadline_ns);
-        for id in (loaded.first_rule()..).take(rules.rules.len()) {
+        for id in (loaded.first_rule()..).take(rules.len()) {
             loaded.tables.set_deadline(id, deadline_ns)?;
         }
         let owner = Owner {
@@ -300,6 +294,11 @@ impl Active {
         attachment.map(Attachment::hooks).unwrap_or_default()
     }
 
+    /// What its maps cost the kernel, in bytes.
+    pub fn memory(&self) -> u64 {
+        self.loaded.tables.memory()
+    }
+
     /// The directions that it looks in.
     pub fn directions(&self) -> &'static [Direction] {
         self.directions
@@ -307,7 +306,7 @@ impl Active {
 
     fn count(&self, snapshot: &mut Snapshot) -> Result<(), KernelError> {
         let first = self.loaded.first_rule();
-        for (id, named) in (first..).zip(&self.rules.rules) {
+        for (id, named) in (first..).zip(&self.rules) {
             for &direction in self.directions {
                 snapshot.counts.push(RuleCount {
                     rule: named.name.clone(),

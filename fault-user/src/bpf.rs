@@ -12,6 +12,7 @@ use aya_obj::generated::{
     BPF_F_BEFORE, XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE, bpf_attach_type, bpf_attr, bpf_cmd,
     bpf_link_info, bpf_link_type,
 };
+use bytemuck::Pod;
 use fault_common::layout::Direction;
 
 use crate::error::KernelError;
@@ -116,6 +117,39 @@ fn detach(id: u32) -> io::Result<()> {
     let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
     attr.link_detach.link_fd = fd.as_raw_fd().cast_unsigned();
     bpf(bpf_cmd::BPF_LINK_DETACH, &mut attr).map(drop)
+}
+
+/// Writes entries of a map, in place of those with the same keys (Linux 5.6). On an error,
+/// those before it are written.
+pub fn update_batch<K: Pod, V: Pod>(
+    map: BorrowedFd<'_>,
+    keys: &[K],
+    values: &[V],
+) -> io::Result<()> {
+    assert_eq!(keys.len(), values.len(), "a value for each key");
+    let mut attr = batch(map, keys);
+    attr.batch.values = values.as_ptr().addr() as u64;
+    bpf(bpf_cmd::BPF_MAP_UPDATE_BATCH, &mut attr).map(drop)
+}
+
+/// Takes entries out of a map up to the first that is not there (Linux 5.6), and gives
+/// their number.
+pub fn delete_batch<K: Pod>(map: BorrowedFd<'_>, keys: &[K]) -> usize {
+    let mut attr = batch(map, keys);
+    match bpf(bpf_cmd::BPF_MAP_DELETE_BATCH, &mut attr) {
+        Ok(_) => keys.len(),
+        // SAFETY: `batch` wrote this member, and the kernel its count.
+        Err(_) => unsafe { attr.batch.count as usize }.min(keys.len()),
+    }
+}
+
+fn batch<K: Pod>(map: BorrowedFd<'_>, keys: &[K]) -> bpf_attr {
+    // SAFETY: all zero is a value of the union, by its C definition.
+    let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
+    attr.batch.map_fd = map.as_raw_fd().cast_unsigned();
+    attr.batch.keys = keys.as_ptr().addr() as u64;
+    attr.batch.count = u32::try_from(keys.len()).expect("as many as somebody has in memory");
+    attr
 }
 
 fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<i32> {

@@ -1,53 +1,34 @@
 //! The one place that touches map types: from a rule set into the kernel, and
 //! counters out of it.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+mod batch;
+mod far_ends;
+mod lines;
+mod memory;
+mod tables;
+
+use std::{
+    os::fd::{AsFd as _, OwnedFd},
+    sync::Arc,
+};
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{
-        Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues,
-        lpm_trie::Key as PrefixKey,
-    },
-    programs::ProgramInfo,
-    util::nr_cpus,
+    maps::{Array, HashMap, Map, MapData, MapError},
 };
 use fault_common::{
     layout::{
-        Config, Connection, Counters, Direction, Key, Owner, RULES, RULES_PER_SET,
-        RULES_PER_TARGET, Rule, SETS, State, TARGETS_PER_SET, Target,
+        Config, Connection, Direction, RULES, RULES_PER_SET, RULES_PER_TARGET, Rule, SETS, State,
+        Step, TARGETS_PER_SET, Target,
     },
-    packet::{LinkLayer, Reason},
+    packet::LinkLayer,
 };
 
 use crate::{error::KernelError, object::Object, spec::compile::RuleSet};
 
-mod lines;
-
+pub use far_ends::{FarEnds, Room};
 pub use lines::Lines;
-
-/// How many far ends the tables have room for, over both sets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Capacity {
-    /// Exact hosts.
-    pub hosts: u32,
-    /// Prefixes.
-    pub prefixes: u32,
-}
-
-impl Capacity {
-    /// Just enough for one rule set; where far ends have host names, for two side by
-    /// side, with room for the names to get more addresses.
-    pub fn of(set: &RuleSet, names: usize) -> Result<Self, KernelError> {
-        const PER_NAME: usize = 64;
-        let count = |what, n: usize| u32::try_from(n).map_err(|_| KernelError::TooMany { what });
-        let sets = if names == 0 { 1 } else { SETS as usize };
-        Ok(Self {
-            hosts: count("hosts", sets * (set.hosts.len() + names * PER_NAME))?,
-            prefixes: count("prefixes", sets * (set.prefixes.len() + names))?,
-        })
-    }
-}
+pub use tables::{Deadlines, Tables};
 
 /// An object in the kernel with its tables. Its programs are not attached.
 pub struct Loaded {
@@ -60,46 +41,52 @@ pub struct Loaded {
     /// Taken by the thread that keeps the deadlines.
     pub deadlines: Option<Deadlines>,
     targets: Array<MapData, Target>,
-    hosts: HashMap<MapData, Key, u32>,
-    prefixes: LpmTrie<MapData, Key, u32>,
+    table: OwnedFd,
+    filter: OwnedFd,
+    filter_words: u32,
+    steps: Array<MapData, Step>,
     states: Array<MapData, State>,
     spared: HashMap<MapData, Connection, u32>,
     /// Bits of [`Config::tables`] beside those of the rule sets.
     spares: u32,
     set: u32,
     first_rule: u32,
-    /// What the set in force put into the tables, to be taken out when it is replaced.
-    keys: (Vec<Key>, Vec<PrefixKey<Key>>),
+    /// Those of the set in force, to be taken out when it is replaced.
+    far_ends: Arc<FarEnds>,
 }
 
 impl Loaded {
     /// Creates the maps and parses the programs; nothing is in force yet.
-    pub fn new(
-        object: Object<'_>,
-        link: LinkLayer,
-        capacity: Capacity,
-    ) -> Result<Self, KernelError> {
+    pub fn new(object: Object<'_>, link: LinkLayer, room: Room) -> Result<Self, KernelError> {
+        let number =
+            |n: usize| u32::try_from(n).map_err(|_| KernelError::TooMany { what: "far ends" });
+        let (entries, filter_words) = (number(room.entries)?, number(room.words())?);
         let no_link_layer = u8::from(link == LinkLayer::None);
         let mut ebpf = EbpfLoader::new()
             .override_global("NO_LINK_LAYER", &no_link_layer, true)
-            .map_max_entries("HOSTS", capacity.hosts.max(1))
-            .map_max_entries("PREFIXES", capacity.prefixes.max(1))
+            .map_max_entries("FAR_ENDS", entries.max(1))
+            .map_max_entries("FILTER", SETS * filter_words)
             .load(object.bytes())
             .map_err(KernelError::load)?;
         let deadlines = Deadlines::of(&ebpf)?;
         let owner = descriptor(&ebpf, "OWNER")?;
+        let table = descriptor(&ebpf, "FAR_ENDS")?;
+        let filter = descriptor(&ebpf, "FILTER")?;
+        let memory = memory::charged(ebpf.maps().filter_map(|(_, map)| data(map)));
         let mut take = |name| ebpf.take_map(name);
-        let tables = Tables::from_maps(&mut take)?;
+        let tables = Tables::from_maps(memory, &mut take)?;
         Ok(Self {
             targets: map("TARGET_LIST", take("TARGET_LIST"))?,
-            hosts: map("HOSTS", take("HOSTS"))?,
-            prefixes: map("PREFIXES", take("PREFIXES"))?,
+            steps: map("STEP_LIST", take("STEP_LIST"))?,
+            table,
+            filter,
+            filter_words,
             states: map("STATES", take("STATES"))?,
             spared: map("SPARED_LIST", take("SPARED_LIST"))?,
             spares: 0,
             set: SETS - 1,
             first_rule: RULES - RULES_PER_SET,
-            keys: (Vec::new(), Vec::new()),
+            far_ends: Arc::default(),
             tables,
             owner,
             deadlines: Some(deadlines),
@@ -135,33 +122,42 @@ impl Loaded {
     ///
     /// `deadline_ns` (`CLOCK_BOOTTIME`) is the first end of its rules. On an error
     /// the set before stays in force.
-    pub fn replace(&mut self, set: &RuleSet, deadline_ns: u64) -> Result<(), KernelError> {
+    pub fn replace(
+        &mut self,
+        set: &RuleSet,
+        far_ends: Arc<FarEnds>,
+        deadline_ns: u64,
+    ) -> Result<(), KernelError> {
         // Not where those in force are.
         let first_rule = (self.first_rule + RULES_PER_SET) % RULES;
         self.write_rules(first_rule, set, deadline_ns)?;
-        self.switch(first_rule, set)
+        self.switch(first_rule, set, far_ends)
     }
 
     /// Puts the far ends of a rule set in force for the rules that are there, which keep
     /// their counters, sequences and deadlines; in the same way as [`Self::replace`].
-    pub fn readdress(&mut self, set: &RuleSet) -> Result<(), KernelError> {
-        self.switch(self.first_rule, set)
+    pub fn readdress(&mut self, set: &RuleSet, far_ends: Arc<FarEnds>) -> Result<(), KernelError> {
+        self.switch(self.first_rule, set, far_ends)
     }
 
-    fn switch(&mut self, first_rule: u32, set: &RuleSet) -> Result<(), KernelError> {
+    fn switch(
+        &mut self,
+        first_rule: u32,
+        set: &RuleSet,
+        far_ends: Arc<FarEnds>,
+    ) -> Result<(), KernelError> {
         let next = (self.set + 1) % SETS;
-        let keys = self
-            .write_far_ends(next, first_rule, set)
-            .inspect_err(|_| self.forget(&keys_of(next, set)))?;
+        self.write_far_ends(next, first_rule, set, &far_ends)
+            .inspect_err(|_| self.forget(next, &far_ends))?;
         self.tables
             .active
             .set(0, next, 0)
             .map_err(KernelError::map("ACTIVE"))?;
-        let before = std::mem::replace(&mut self.keys, keys);
-        self.set = next;
+        let before = std::mem::replace(&mut self.set, next);
+        let old = std::mem::replace(&mut self.far_ends, far_ends);
         self.first_rule = first_rule;
         wait_for_readers();
-        self.forget(&before);
+        self.forget(before, &old);
         Ok(())
     }
 
@@ -199,7 +195,8 @@ impl Loaded {
         next: u32,
         first_rule: u32,
         set: &RuleSet,
-    ) -> Result<(Vec<Key>, Vec<PrefixKey<Key>>), KernelError> {
+        far_ends: &FarEnds,
+    ) -> Result<(), KernelError> {
         let first_target = next * TARGETS_PER_SET;
         if set.targets.len() > TARGETS_PER_SET as usize {
             return Err(KernelError::TooMany { what: "targets" });
@@ -219,63 +216,47 @@ impl Loaded {
                 .set(id, target, 0)
                 .map_err(KernelError::map("TARGET_LIST"))?;
         }
-        let keys = keys_of(next, set);
-        for (key, (_, target)) in keys.0.iter().zip(&set.hosts) {
-            self.hosts
-                .insert(key, first_target + target, 0)
-                .map_err(KernelError::map("HOSTS"))?;
+        let id = |target: Option<u32>| target.map(|target| first_target + target);
+        let default_target = id(set.default_target).unwrap_or(Config::NO_TARGET);
+        for (id, step) in far_ends.steps(next, self.filter_words) {
+            self.steps
+                .set(id, step, 0)
+                .map_err(KernelError::map("STEP_LIST"))?;
         }
-        for (key, (_, _, target)) in keys.1.iter().zip(&set.prefixes) {
-            self.prefixes
-                .insert(key, first_target + target, 0)
-                .map_err(KernelError::map("PREFIXES"))?;
+        if far_ends.has_prefixes() {
+            let words = far_ends.filter(next, self.filter_words);
+            batch::insert(self.filter.as_fd(), (next * self.filter_words..).zip(words))
+                .map_err(KernelError::map_io("FILTER"))?;
         }
+        let entries = far_ends
+            .entries(next)
+            .map(|(key, target)| (key, id(target).unwrap_or(default_target)));
+        batch::insert(self.table.as_fd(), entries).map_err(KernelError::map_io("FAR_ENDS"))?;
         let mut tables = self.spares;
         for (there, bit) in [
-            (!set.hosts.is_empty(), Config::HOSTS),
-            (!set.prefixes.is_empty(), Config::PREFIXES),
+            (far_ends.has_hosts(), Config::HOSTS),
+            (far_ends.has_prefixes(), Config::PREFIXES),
         ] {
             tables |= if there { bit } else { 0 };
         }
         let config = Config {
             tables,
             first_rule,
-            default_target: set
-                .default_target
-                .map_or(Config::NO_TARGET, |target| first_target + target),
+            default_target,
         };
         self.tables
             .config
             .set(next, config, 0)
-            .map_err(KernelError::map("CONFIG"))?;
-        Ok(keys)
+            .map_err(KernelError::map("CONFIG"))
     }
 
     /// Takes entries out; those that never got in are no error.
-    fn forget(&mut self, (hosts, prefixes): &(Vec<Key>, Vec<PrefixKey<Key>>)) {
-        for key in hosts {
-            let _ = self.hosts.remove(key);
-        }
-        for key in prefixes {
-            let _ = self.prefixes.remove(key);
-        }
+    fn forget(&self, set: u32, far_ends: &FarEnds) {
+        batch::remove(
+            self.table.as_fd(),
+            far_ends.entries(set).map(|(key, _)| key),
+        );
     }
-}
-
-fn keys_of(set: u32, rules: &RuleSet) -> (Vec<Key>, Vec<PrefixKey<Key>>) {
-    let key = |address| Key { set, address };
-    (
-        rules
-            .hosts
-            .iter()
-            .map(|(address, _)| key(*address))
-            .collect(),
-        rules
-            .prefixes
-            .iter()
-            .map(|(address, len, _)| PrefixKey::new(Key::SET_BITS + len, key(*address)))
-            .collect(),
-    )
 }
 
 /// Returns when every program run that began before has ended: membarrier(2)'s
@@ -286,156 +267,22 @@ pub fn wait_for_readers() {
     let _ = rustix::thread::membarrier(rustix::thread::MembarrierCommand::Global);
 }
 
-/// The maps that tell about a fault, of this process or found in the kernel.
-pub struct Tables {
-    active: Array<MapData, u32>,
-    config: Array<MapData, Config>,
-    rules: Array<MapData, Rule>,
-    deadlines: Array<MapData, u64>,
-    counters: PerCpuArray<MapData, Counters>,
-    reasons: PerCpuArray<MapData, u64>,
-    owner: Array<MapData, Owner>,
-}
-
-impl Tables {
-    fn from_maps(take: &mut dyn FnMut(&'static str) -> Option<Map>) -> Result<Self, KernelError> {
-        Ok(Self {
-            active: map("ACTIVE", take("ACTIVE"))?,
-            config: map("CONFIG", take("CONFIG"))?,
-            rules: map("RULE_LIST", take("RULE_LIST"))?,
-            deadlines: map("DEADLINES", take("DEADLINES"))?,
-            counters: map("COUNTERS", take("COUNTERS"))?,
-            reasons: map("REASON_COUNTS", take("REASON_COUNTS"))?,
-            owner: map("OWNER", take("OWNER"))?,
-        })
-    }
-
-    /// Those of a loaded program, by the ids of its maps; `None` where its layouts
-    /// are of another version. Needs `CAP_SYS_ADMIN`.
-    pub fn of_program(program: &ProgramInfo) -> Result<Option<Self>, KernelError> {
-        let mut maps = Vec::new();
-        for id in program
-            .map_ids()
-            .map_err(KernelError::inventory)?
-            .unwrap_or_default()
-        {
-            let data = MapData::from_id(id).map_err(KernelError::inventory)?;
-            let name = data.info().map_err(KernelError::inventory)?;
-            let name = name.name_as_str().unwrap_or_default().to_owned();
-            maps.push((
-                name,
-                Map::from_map_data(data).map_err(KernelError::inventory)?,
-            ));
-        }
-        let mut take = |name: &'static str| {
-            let place = maps.iter().position(|(other, _)| other == name)?;
-            Some(maps.swap_remove(place).1)
-        };
-        Ok(Self::from_maps(&mut take).ok())
-    }
-
-    /// The rules in force, with their ids.
-    pub fn rules(&self) -> Result<Vec<(u32, Rule)>, KernelError> {
-        let set = self.active.get(&0, 0).map_err(KernelError::map("ACTIVE"))?;
-        let config = self
-            .config
-            .get(&set, 0)
-            .map_err(KernelError::map("CONFIG"))?;
-        let mut rules = Vec::new();
-        for id in (config.first_rule..).take(RULES_PER_SET as usize) {
-            let rule = self
-                .rules
-                .get(&id, 0)
-                .map_err(KernelError::map("RULE_LIST"))?;
-            if rule.model == 0 {
-                break;
-            }
-            rules.push((id, rule));
-        }
-        Ok(rules)
-    }
-
-    /// When the rule ends, `CLOCK_BOOTTIME` in nanoseconds; 0: it has no force.
-    pub fn deadline(&self, id: u32) -> Result<u64, KernelError> {
-        self.deadlines
-            .get(&id, 0)
-            .map_err(KernelError::map("DEADLINES"))
-    }
-
-    /// Moves the rule's end.
-    pub fn set_deadline(&mut self, id: u32, deadline_ns: u64) -> Result<(), KernelError> {
-        self.deadlines
-            .set(id, deadline_ns, 0)
-            .map_err(KernelError::map("DEADLINES"))
-    }
-
-    /// What the rule did in a direction, over all CPUs.
-    pub fn counters(&self, rule: u32, direction: Direction) -> Result<Counters, KernelError> {
-        let per_cpu = self
-            .counters
-            .get(&direction.slot(rule), 0)
-            .map_err(KernelError::map("COUNTERS"))?;
-        let mut sum = Counters::default();
-        per_cpu.iter().for_each(|one| sum.add(one));
-        Ok(sum)
-    }
-
-    fn reset(&mut self, slot: u32) -> Result<(), KernelError> {
-        let cpus = nr_cpus().map_err(|(_, error)| KernelError::inventory(error))?;
-        let zero = PerCpuValues::try_from(vec![Counters::default(); cpus])
-            .map_err(KernelError::inventory)?;
-        self.counters
-            .set(slot, zero, 0)
-            .map_err(KernelError::map("COUNTERS"))
-    }
-
-    /// Frames that could not be read in full.
-    pub fn reason(&self, reason: Reason) -> Result<u64, KernelError> {
-        let per_cpu = self
-            .reasons
-            .get(&(reason as u32), 0)
-            .map_err(KernelError::map("REASON_COUNTS"))?;
-        Ok(per_cpu.iter().sum())
-    }
-
-    /// Whose it is.
-    pub fn owner(&self) -> Result<Owner, KernelError> {
-        self.owner.get(&0, 0).map_err(KernelError::map("OWNER"))
-    }
-
-    /// Says whose it is.
-    pub fn set_owner(&mut self, owner: &Owner) -> Result<(), KernelError> {
-        self.owner
-            .set(0, owner, 0)
-            .map_err(KernelError::map("OWNER"))
-    }
-}
-
-/// A handle of its own on the deadlines of an object, for the thread that keeps them.
-pub struct Deadlines(Array<MapData, u64>);
-
-impl Deadlines {
-    fn of(ebpf: &Ebpf) -> Result<Self, KernelError> {
-        let data = MapData::from_fd(descriptor(ebpf, "DEADLINES")?)
-            .map_err(KernelError::map("DEADLINES"))?;
-        map("DEADLINES", Map::from_map_data(data).ok()).map(Self)
-    }
-
-    /// Moves a rule's end.
-    pub fn set(&mut self, rule: u32, deadline_ns: u64) -> Result<(), MapError> {
-        self.0.set(rule, deadline_ns, 0)
-    }
-}
-
-/// A descriptor of its own of an array.
+/// A descriptor of its own of a map.
 fn descriptor(ebpf: &Ebpf, name: &str) -> Result<OwnedFd, KernelError> {
-    let Some(Map::Array(data)) = ebpf.map(name) else {
-        return Err(KernelError::ObjectVersion);
-    };
-    data.fd()
+    let data = ebpf.map(name).and_then(data);
+    data.ok_or(KernelError::ObjectVersion)?
+        .fd()
         .as_fd()
         .try_clone_to_owned()
         .map_err(KernelError::system("duplicate a descriptor"))
+}
+
+/// Of the types of map that the object has.
+fn data(map: &Map) -> Option<&MapData> {
+    match map {
+        Map::Array(data) | Map::PerCpuArray(data) | Map::HashMap(data) => Some(data),
+        _ => None,
+    }
 }
 
 fn map<T>(name: &'static str, map: Option<Map>) -> Result<T, KernelError>

@@ -44,6 +44,8 @@ pub struct Started {
     pub rules: Vec<StartedRule>,
     /// The process that keeps it.
     pub pid: u32,
+    /// What its maps cost the kernel, in bytes.
+    pub memory: u64,
     /// Start of its random draws, if it draws.
     pub seed: Option<u64>,
     /// When it ends, if by time.

@@ -47,6 +47,8 @@ pub struct FaultStatus {
     pub alive: bool,
     /// The user behind it.
     pub uid: u32,
+    /// What its maps cost the kernel, in bytes.
+    pub memory: u64,
     /// How it was asked for.
     pub command: String,
     /// When it began, `CLOCK_BOOTTIME` in nanoseconds: with the process and the
@@ -130,6 +132,7 @@ fn of(fault: &Fault, own: u64) -> Result<FaultStatus, KernelError> {
         pid: owner.pid,
         alive: fault.process().is_some(),
         uid: owner.uid,
+        memory: fault.tables.memory(),
         command: fault.command(),
         since_ns: owner.since_ns,
         since: clock::wall(owner.since_ns),
@@ -156,6 +159,7 @@ fn of_link(saved: &Saved, own: u64) -> Result<FaultStatus, KernelError> {
         since: clock::wall(saved.since_ns),
         until: Some(clock::wall(saved.until_ns)),
         in_force: left.away,
+        memory: 0,
         counts: Vec::new(),
         link: Some(LinkStatus {
             mode: saved.mode,

@@ -1,13 +1,13 @@
 //! A loaded program without a network: `BPF_PROG_TEST_RUN`.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use aya::programs::{self, SchedClassifier, TestRun as _, TestRunOptions};
 use fault_common::packet::LinkLayer;
 use fault_user::{
     attach::{self, Program},
-    maps::{Capacity, Loaded},
+    maps::{FarEnds, Loaded, Room},
     object::Object,
     spec::RuleSet,
 };
@@ -42,21 +42,28 @@ pub fn runs(frame: &[u8]) -> bool {
 }
 
 impl Programs {
-    /// Loads them, with room for so many far ends and no rules.
-    pub fn load(link: LinkLayer, capacity: Capacity) -> Result<Self> {
-        Self::of(Object::embedded()?, link, capacity)
+    /// Loads them, with room for far ends and no rules.
+    pub fn load(link: LinkLayer, room: Room) -> Result<Self> {
+        Self::of(Object::embedded()?, link, room)
     }
 
     /// Loads those of an object.
-    pub fn of(object: Object<'_>, link: LinkLayer, capacity: Capacity) -> Result<Self> {
-        let mut loaded = Loaded::new(object, link, capacity)?;
+    pub fn of(object: Object<'_>, link: LinkLayer, room: Room) -> Result<Self> {
+        let mut loaded = Loaded::new(object, link, room)?;
         attach::load(&mut loaded, &Program::ALL)?;
         Ok(Self { loaded })
     }
 
     /// Puts a rule set in force, for long enough.
     pub fn replace(&mut self, set: &RuleSet) -> Result<()> {
-        Ok(self.loaded.replace(set, u64::MAX)?)
+        let (set, far_ends) = split(set);
+        Ok(self.loaded.replace(&set, far_ends, u64::MAX)?)
+    }
+
+    /// Puts the far ends of a rule set in force for the rules that are there.
+    pub fn readdress(&mut self, set: &RuleSet) -> Result<()> {
+        let (set, far_ends) = split(set);
+        Ok(self.loaded.readdress(&set, far_ends)?)
     }
 
     /// Runs a frame through a program. On tc it carries `segments` packets.
@@ -70,6 +77,12 @@ impl Programs {
             Program::Xdp => run_xdp(loaded.try_into()?, frame, mark),
         }
     }
+}
+
+fn split(set: &RuleSet) -> (RuleSet, Arc<FarEnds>) {
+    let mut set = set.clone();
+    let far_ends = Arc::new(FarEnds::take(&mut set));
+    (set, far_ends)
 }
 
 /// Runs a frame that carries `segments` packets through a program on tc.

@@ -81,6 +81,13 @@ pub const TESTS: &[Package] = &[
     package("tmux", "tmux", "tests inject from inside it"),
 ];
 
+/// What the benchmark measures faultctl beside.
+pub const BENCH: &[Package] = &[
+    package("iproute2", "tc", "its u32 filters select by destination"),
+    package("iptables", "iptables", "its statistic match loses packets"),
+    package("nftables", "nft", "its numgen loses packets"),
+];
+
 /// What guests need on this side, and what they have of this machine.
 pub const GUESTS: &[Package] = &[
     package(

@@ -17,7 +17,12 @@ pub fn faultctl(arguments: &[OsString], wanted: &Wanted) -> Result<()> {
 
 /// The benchmark.
 pub fn bench(arguments: &[OsString], wanted: &Wanted) -> Result<()> {
-    let mut command = of_tests("bench", wanted)?;
+    ebpf::build(wanted)?;
+    let faultctl = cargo::binary("faultctl", "release")?;
+    let bench = cargo::binary("bench", "release")?;
+    let mut environment = environment();
+    environment.push(("FAULTCTL_BIN", faultctl.into()));
+    let mut command = command::as_root(&bench, &environment)?;
     command.args(arguments);
     match command::exec(command)? {}
 }

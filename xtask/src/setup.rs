@@ -19,7 +19,7 @@ pub enum Purpose {
     Test,
     /// Clippy for BPF, cargo-deny, typos
     Lint,
-    /// The same as `build`
+    /// `build`, and what faultctl is measured beside
     Bench,
 }
 
@@ -31,7 +31,11 @@ pub fn setup(purposes: &[Purpose], wanted: &Wanted) -> Result<()> {
     };
     for purpose in purposes {
         match purpose {
-            Purpose::Build | Purpose::Bench => build(wanted)?,
+            Purpose::Build => build(wanted)?,
+            Purpose::Bench => {
+                build(wanted)?;
+                apt::ensure(apt::BENCH)?;
+            }
             Purpose::Test => {
                 build(wanted)?;
                 test()?;

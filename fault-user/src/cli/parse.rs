@@ -140,16 +140,16 @@ fn inject(kind: FaultKind, selectors: Selectors, life: Life) -> Result<Command, 
         Some(Direction::Both) => Directions::Both,
         None => kind.default_directions(),
     };
-    let [to, except] = [
+    let [mut to, mut except] = [
         spec::endpoint::resolve(&selectors.to)?,
         spec::endpoint::resolve(&selectors.except)?,
     ];
     let spec = FaultSpec {
         kind,
         selectors: spec::Selectors {
-            to: to.all(),
+            to: to.take_all(),
             from: selectors.from,
-            except: except.all(),
+            except: except.take_all(),
             protocols: selectors.proto,
             far_ports: selectors.port,
             near_ports: selectors.local_port,

@@ -11,7 +11,7 @@ use fault_common::packet::LinkLayer;
 use super::{Finding, Level, note, ok, whole, wrong};
 use crate::{
     Error, attach, inventory,
-    maps::{Capacity, Loaded},
+    maps::{Loaded, Room},
     object::Object,
     privilege,
 };
@@ -84,12 +84,8 @@ fn capabilities() -> Result<Vec<Finding>, Error> {
 
 /// The verifier's word on our programs, and whether they are compiled.
 fn programs() -> [Finding; 2] {
-    let capacity = Capacity {
-        hosts: 1,
-        prefixes: 1,
-    };
     let loaded = Object::embedded()
-        .and_then(|object| Loaded::new(object, LinkLayer::Ethernet, capacity))
+        .and_then(|object| Loaded::new(object, LinkLayer::Ethernet, Room::default()))
         .and_then(|mut loaded| {
             attach::load(&mut loaded, &attach::Program::ALL)?;
             Ok(loaded)

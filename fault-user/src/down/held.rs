@@ -154,6 +154,7 @@ impl Held {
                 })
                 .collect(),
             pid: std::process::id(),
+            memory: 0,
             seed: None,
             until: Some(clock::wall(self.until_ns)),
             confirm_until: self.confirm_until_ns.map(clock::wall),

@@ -249,6 +249,14 @@ pub enum KernelError {
         /// Why.
         source: MapError,
     },
+    /// A map that does not fit into the kernel's memory, or into what the cgroup may have.
+    #[error("no memory for the map `{map}`")]
+    Memory {
+        /// Its name.
+        map: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// The object could not be loaded.
     #[error("cannot load the BPF object")]
     Load(#[source] Box<EbpfError>),
@@ -333,8 +341,12 @@ fn full(error: &MapError) -> &'static str {
 }
 
 fn is_full(error: &MapError) -> bool {
-    matches!(error, MapError::SyscallError(error)
-        if matches!(error.io_error.raw_os_error(), Some(libc::E2BIG | libc::ENOSPC)))
+    let errno = match error {
+        MapError::SyscallError(error) => error.io_error.raw_os_error(),
+        MapError::IoError(error) => error.raw_os_error(),
+        _ => None,
+    };
+    matches!(errno, Some(libc::E2BIG | libc::ENOSPC))
 }
 
 impl KernelError {
@@ -347,6 +359,17 @@ impl KernelError {
     /// For `map_err`: the object does not load. Where the system call itself is not
     /// there, that is said rather than what failed first.
     pub fn load(source: EbpfError) -> Self {
+        let source = match source {
+            EbpfError::MapError(MapError::CreateError { name, io_error })
+                if matches!(io_error.raw_os_error(), Some(libc::ENOMEM | libc::E2BIG)) =>
+            {
+                return Self::Memory {
+                    map: name,
+                    source: io_error,
+                };
+            }
+            other => other,
+        };
         let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&source);
         while let Some(error) = cause {
             let errno = error.downcast_ref::<io::Error>();
@@ -365,6 +388,11 @@ impl KernelError {
     /// For `map_err`: a map by its name.
     pub fn map(map: &'static str) -> impl Fn(MapError) -> Self {
         move |source| Self::Map { map, source }
+    }
+
+    /// The same for what aya does not do.
+    pub fn map_io(map: &'static str) -> impl Fn(io::Error) -> Self {
+        move |source| Self::map(map)(MapError::IoError(source))
     }
 
     /// For `map_err`: a system call by what it was for.
@@ -450,6 +478,9 @@ impl KernelError {
             Self::Map { source, .. } if is_full(source) => {
                 "use shorter prefixes, or split the list over two commands".into()
             }
+            Self::Memory { .. } => "raise the memory limit of its cgroup (`memory.max`), or name \
+                networks in place of their hosts"
+                .into(),
             Self::Clsact { iface, .. } => format!(
                 "`tc qdisc show dev {iface}` shows whether an `ingress` qdisc is in its place"
             ),

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::{FarEnds, Request};
 use crate::{
-    active::Faults,
+    active::{Active, Faults},
     attach::CLSACT,
     clock,
     error::{Error, KernelError},
@@ -24,10 +24,15 @@ use crate::{
 /// Programs on interfaces, and the lease that keeps them.
 pub struct Kept {
     faults: Faults,
-    spec: FaultSpec,
-    far_ends: FarEnds,
+    followed: Option<Followed>,
     lease: Option<Lease>,
     lapsed: Duration,
+}
+
+/// What host names are far ends of. Without any, nothing is kept of what may be long lists.
+struct Followed {
+    spec: FaultSpec,
+    far_ends: FarEnds,
 }
 
 impl Kept {
@@ -51,8 +56,10 @@ impl Kept {
         let lease = Lease::start(faults.terms(), faults.deadline_ns, end_ns)?;
         Ok(Self {
             faults,
-            spec: request.spec.clone(),
-            far_ends: request.far_ends.clone(),
+            followed: (!request.far_ends.names().is_empty()).then(|| Followed {
+                spec: request.spec.clone(),
+                far_ends: request.far_ends.clone(),
+            }),
             lease: Some(lease),
             lapsed: Duration::ZERO,
         })
@@ -97,10 +104,13 @@ impl InForce for Kept {
     }
 
     fn readdress(&mut self, name: &str, addresses: &[IpNet]) -> Result<(), Error> {
-        self.far_ends.set(name, addresses);
-        self.spec.selectors.to = self.far_ends.to.all();
-        self.spec.selectors.except = self.far_ends.except.all();
-        self.faults.readdress(&self.spec)
+        let Some(Followed { spec, far_ends }) = &mut self.followed else {
+            return Ok(());
+        };
+        far_ends.set(name, addresses);
+        spec.selectors.to = far_ends.to.all();
+        spec.selectors.except = far_ends.except.all();
+        self.faults.readdress(spec)
     }
 
     fn lost(&mut self) -> Vec<String> {
@@ -155,7 +165,7 @@ fn started(request: &Request, faults: &Faults, seed: u64) -> Started {
             .active
             .iter()
             .flat_map(|active| {
-                active.rules.rules.iter().map(|named| StartedRule {
+                active.rules.iter().map(|named| StartedRule {
                     rule: named.name.clone(),
                     fault: kind.name(),
                     iface: active.interface.name.clone(),
@@ -166,6 +176,7 @@ fn started(request: &Request, faults: &Faults, seed: u64) -> Started {
             })
             .collect(),
         pid: std::process::id(),
+        memory: faults.active.iter().map(Active::memory).sum(),
         seed: Some(seed),
         until: faults.until_ns.map(clock::wall),
         confirm_until: faults.confirm_until_ns.map(clock::wall),

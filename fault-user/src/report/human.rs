@@ -76,6 +76,7 @@ fn started(started: &Started) -> String {
     if let Some(seed) = started.seed {
         let _ = write!(text, ", seed {seed}");
     }
+    text += &memory(started.memory);
     if let Some(until) = started.confirm_until {
         let _ = write!(text, ", undone at {} unless you press Enter", time(until));
     }
@@ -84,6 +85,15 @@ fn started(started: &Started) -> String {
         let _ = write!(text, ", spares {}", spared.join(" and "));
     }
     text
+}
+
+/// What maps cost the kernel, where that is worth a word.
+fn memory(bytes: u64) -> String {
+    const MB: u64 = 1_000_000;
+    if bytes < 16 * MB {
+        return String::new();
+    }
+    format!(", {} MB of kernel memory", bytes / MB)
 }
 
 fn stopped(stopped: &Stopped) -> String {
@@ -210,12 +220,13 @@ fn fault(fault: &FaultStatus) -> String {
         None => "until its process ends".into(),
     };
     format!(
-        "`{}`{namespace}: faultctl {}\n  {state}, by pid {} of uid {}, since {}, {until}\n{}",
+        "`{}`{namespace}: faultctl {}\n  {state}, by pid {} of uid {}, since {}, {until}{}\n{}",
         clean(&fault.iface),
         clean(&fault.command),
         fault.pid,
         fault.uid,
         time(fault.since),
+        memory(fault.memory),
         fault
             .link
             .as_ref()
@@ -396,6 +407,12 @@ note: 3 super-packets were lost whole on `eth0` egress, so losses came in bursts
         };
         assert_eq!(live(&snapshot, 20), "eth0 egress lost: 4");
         assert_eq!(live(&snapshot, 20).chars().count(), 19);
+    }
+
+    #[test]
+    fn memory_is_told_from_sixteen_megabytes_on() {
+        assert_eq!(memory(15_999_999), "");
+        assert_eq!(memory(104_857_600), ", 104 MB of kernel memory");
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::Error;
 ///
 /// An address takes the target of its host entry, else that of its longest
 /// prefix, else the default target.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct RuleSet {
     /// The rules.
     pub rules: Vec<NamedRule>,
@@ -82,6 +82,15 @@ pub fn compile(spec: &FaultSpec, seed: u64) -> Result<RuleSet, Error> {
 const HIT: u32 = 0;
 
 impl RuleSet {
+    /// Has its rules draw from another seed, the same that [`compile`] takes; but for flows,
+    /// which are the same wherever `flow_seed` is.
+    pub fn reseed(&mut self, seed: u64, flow_seed: u64) {
+        for named in &mut self.rules {
+            named.rule.seed = draw(seed, 1);
+            named.rule.flow_seed = flow_seed;
+        }
+    }
+
     fn spared(&mut self) -> u32 {
         const SPARED: u32 = HIT + 1;
         if self.targets.len() == 1 {

@@ -2,7 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs::File,
+    io::{BufRead as _, BufReader},
     net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs},
     path::{Path, PathBuf},
     str::FromStr,
@@ -99,7 +100,20 @@ pub struct Resolved {
 impl Resolved {
     /// All of them, each once.
     pub fn all(&self) -> Vec<IpNet> {
-        let mut all = self.networks.clone();
+        self.clone().into_all()
+    }
+
+    /// The same. Kept is only what will be asked for again: where there are names.
+    pub fn take_all(&mut self) -> Vec<IpNet> {
+        if self.names.is_empty() {
+            std::mem::take(self).into_all()
+        } else {
+            self.all()
+        }
+    }
+
+    fn into_all(self) -> Vec<IpNet> {
+        let mut all = self.networks;
         all.extend(self.names.values().flatten());
         all.sort_unstable();
         all.dedup();
@@ -147,21 +161,29 @@ pub fn look_up(name: &str) -> Result<Vec<IpNet>, Error> {
 }
 
 fn read_file(path: &Path, resolved: &mut Resolved) -> Result<(), Error> {
-    let bytes = fs::read(path).map_err(|source| Error::File {
+    let unreadable = |source| Error::File {
         path: path.into(),
         source,
-    })?;
+    };
+    let mut lines = BufReader::new(File::open(path).map_err(unreadable)?);
+    let mut line = Vec::new();
     let mut empty = true;
-    for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
+    for index in 0.. {
+        line.clear();
+        if lines.read_until(b'\n', &mut line).map_err(unreadable)? == 0 {
+            break;
+        }
         let refuse = |text: &str, source| Error::FileLine {
             path: path.into(),
             line: index + 1,
             text: text.into(),
             source,
         };
-        let Ok(line) = str::from_utf8(line) else {
+        let Ok(line) = str::from_utf8(&line) else {
             return Err(refuse(
-                &String::from_utf8_lossy(line).escape_debug().to_string(),
+                &String::from_utf8_lossy(line.trim_ascii_end())
+                    .escape_debug()
+                    .to_string(),
                 ValueError::NotText,
             ));
         };
@@ -345,6 +367,18 @@ mod tests {
             );
             assert_eq!(error.exit_code(), 1);
         }
+    }
+
+    #[test]
+    fn bad_line_deep_in_a_large_file_is_numbered() {
+        let mut content = "10.0.0.1\n".repeat(300_000);
+        content.insert_str(content.len() / 2, "10.0.0.256\n");
+        let (_file, endpoints) = file(content.as_bytes());
+        let error = resolve(&endpoints).unwrap_err();
+        assert!(
+            matches!(&error, Error::FileLine { line: 150_001, text, .. } if text == "10.0.0.256"),
+            "{error:?}"
+        );
     }
 
     #[test]

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use fault_common::packet::LinkLayer;
 use fault_user::{
     attach::{self, Program},
-    maps::{Capacity, Loaded},
+    maps::{Loaded, Room},
     object::Object,
 };
 use serde::Serialize;
@@ -29,10 +29,6 @@ fn main() -> Result<()> {
 }
 
 fn measure() -> Result<BTreeMap<String, Cost>> {
-    let capacity = Capacity {
-        hosts: 1,
-        prefixes: 1,
-    };
     let mut costs = BTreeMap::new();
     let objects = [Object::embedded()?, Object::verbose()?];
     for (link, name, object, suffix) in [
@@ -41,7 +37,7 @@ fn measure() -> Result<BTreeMap<String, Cost>> {
         (LinkLayer::Ethernet, "ethernet", objects[1], "/verbose"),
     ] {
         for program in Program::ALL {
-            let mut loaded = Loaded::new(object, link, capacity)?;
+            let mut loaded = Loaded::new(object, link, Room::default())?;
             let start = Instant::now();
             attach::load(&mut loaded, &[program])?;
             let span = start.elapsed();

@@ -17,6 +17,7 @@ mod life;
 mod line;
 mod link_down;
 mod loss;
+mod many;
 mod mark;
 mod metrics;
 mod names;

@@ -224,30 +224,6 @@ fn list_file_takes_addresses_networks_and_comments() {
 }
 
 #[test]
-fn hundred_thousand_hosts_take_their_own_packets_only() {
-    use std::fmt::Write as _;
-
-    let lab = Lab::new();
-    let file = std::env::temp_dir().join(format!("fault-tests-{}.hosts", std::process::id()));
-    let mut list = String::from("10.77.0.3\nfd77::3\n");
-    for host in 0_u32..100_000 {
-        let [_, high, middle, low] = host.to_be_bytes();
-        writeln!(list, "11.{high}.{middle}.{low}").expect("a string");
-    }
-    fs::write(&file, list).expect("a temporary file");
-    let taken = Family::ALL.map(|family| {
-        let [near, far, other] = [family.near(), family.far(), family.far_other()];
-        partitioned(
-            &lab,
-            &format!("--to @{}", file.display()),
-            &[Packets::new(near, far), Packets::new(near, other)],
-        )
-    });
-    fs::remove_file(&file).expect("it is ours");
-    assert_eq!(taken, [[false, true]; 2]);
-}
-
-#[test]
 fn one_command_takes_several_interfaces() {
     let lab = Lab::new();
     let faultctl = Faultctl::start(&lab.near, "partition --iface eth0 --iface lo");

@@ -18,7 +18,7 @@ use fault_tests::{
 };
 use fault_user::{
     attach::Program,
-    maps::Capacity,
+    maps::Room,
     spec::{Burst, FaultKind, FaultSpec, Loss, Percent, RuleSet, Selectors, compile},
 };
 use nix::{
@@ -63,11 +63,8 @@ fn outcomes(rule: &Rule, direction: Direction, packets: u64) -> Vec<(bool, State
 }
 
 fn programs(set: &RuleSet) -> Programs {
-    let capacity = Capacity {
-        hosts: 1,
-        prefixes: 1,
-    };
-    let mut programs = Programs::load(LinkLayer::Ethernet, capacity).expect("the programs load");
+    let mut programs =
+        Programs::load(LinkLayer::Ethernet, Room::default()).expect("the programs load");
     programs.replace(set).expect("the rule fits");
     programs
 }

@@ -6,11 +6,11 @@
 use std::cell::RefCell;
 
 use fault_common::{
-    address::Network,
+    address::{Address, Network},
     decide::Decision,
     engine::{Passage, Size, Tables, Told, Verdict, run},
     layout::{
-        Config, Connection, Counters, Direction, Key, RULES_PER_TARGET, Rule, SLOTS, State, Target,
+        Config, Connection, Counters, Direction, RULES_PER_TARGET, Rule, SLOTS, State, Target,
     },
     packet::{LinkLayer, Reason},
 };
@@ -98,16 +98,16 @@ impl Tables for Model {
         })
     }
 
-    fn host(&self, key: &Key) -> Option<u32> {
-        let found = self.set.hosts.iter().find(|(host, _)| *host == key.address);
+    fn host(&self, _set: u32, far: Address) -> Option<u32> {
+        let found = self.set.hosts.iter().find(|(host, _)| *host == far);
         found.map(|(_, target)| *target)
     }
 
-    fn prefix(&self, key: &Key) -> Option<u32> {
+    fn prefix(&self, _set: u32, far: Address) -> Option<u32> {
         self.set
             .prefixes
             .iter()
-            .filter(|(address, len, _)| Network::new(*address, *len).contains(key.address))
+            .filter(|(address, len, _)| Network::new(*address, *len).contains(far))
             .max_by_key(|(_, len, _)| *len)
             .map(|(_, _, target)| *target)
     }

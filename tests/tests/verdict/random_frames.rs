@@ -7,7 +7,7 @@ use fault_tests::{
 };
 use fault_user::{
     attach::Program,
-    maps::Capacity,
+    maps::Room,
     spec::{FaultKind, FaultSpec, Selectors, compile},
 };
 
@@ -37,15 +37,12 @@ fn random_frames_pass_what_no_rule_names() {
         .collect();
     assert_eq!((set.hosts.len(), named.len()), (1, 1));
     let mut dice = Dice::new(0x5eed);
+    let room = Room {
+        entries: 64,
+        prefixes: 64,
+    };
     let links = [LinkLayer::Ethernet, LinkLayer::None].map(|link| {
-        let mut programs = Programs::load(
-            link,
-            Capacity {
-                hosts: 1,
-                prefixes: 1,
-            },
-        )
-        .expect("the programs load");
+        let mut programs = Programs::load(link, room).expect("the programs load");
         programs.replace(&set).expect("the rules fit");
         programs
     });

@@ -11,7 +11,8 @@ use fault_tests::verdict::{Programs, run};
 use fault_user::{
     attach::Program,
     error::KernelError,
-    maps::Capacity,
+    maps::{Loaded, Room},
+    object::Object,
     spec::{FaultKind, FaultSpec, RuleSet, Selectors, compile},
 };
 
@@ -27,6 +28,14 @@ fn partition(to: &[&str]) -> RuleSet {
     compile(&spec, 1).expect("a good fault")
 }
 
+/// For so many far ends.
+fn room(entries: usize) -> Room {
+    Room {
+        entries,
+        prefixes: entries,
+    }
+}
+
 /// UDP over IPv4 to an address.
 fn to(address: [u8; 4]) -> Vec<u8> {
     let mut frame = vec![0; 12];
@@ -40,11 +49,7 @@ fn to(address: [u8; 4]) -> Vec<u8> {
 
 #[test]
 fn a_host_that_both_sets_name_is_never_missed_meanwhile() {
-    let capacity = Capacity {
-        hosts: 8,
-        prefixes: 8,
-    };
-    let mut programs = Programs::load(LinkLayer::Ethernet, capacity).expect("the programs load");
+    let mut programs = Programs::load(LinkLayer::Ethernet, room(32)).expect("the programs load");
     let sets = [
         partition(&["10.0.0.2/32", "10.1.0.0/16", "192.0.2.0/24"]),
         partition(&[
@@ -87,11 +92,7 @@ fn a_host_that_both_sets_name_is_never_missed_meanwhile() {
 
 #[test]
 fn far_ends_change_under_rules_that_keep_their_counts() {
-    let capacity = Capacity {
-        hosts: 4,
-        prefixes: 4,
-    };
-    let mut programs = Programs::load(LinkLayer::Ethernet, capacity).expect("the programs load");
+    let mut programs = Programs::load(LinkLayer::Ethernet, room(4)).expect("the programs load");
     let hosts = [[10, 0, 0, 2], [10, 0, 0, 3]];
     let sets = [partition(&["10.0.0.2/32"]), partition(&["10.0.0.3/32"])];
     programs.replace(&sets[0]).expect("the rules fit");
@@ -99,7 +100,7 @@ fn far_ends_change_under_rules_that_keep_their_counts() {
     for n in 1..=5 {
         assert!(dropped(&mut programs, hosts[(n + 1) % 2]));
         assert!(!dropped(&mut programs, hosts[n % 2]));
-        programs.loaded.readdress(&sets[n % 2]).expect("they fit");
+        programs.readdress(&sets[n % 2]).expect("they fit");
         let rules = programs.loaded.tables.rules().expect("rules");
         assert_eq!(rules.len(), 1);
         assert_eq!((rules[0].0, programs.loaded.first_rule()), (rule, rule));
@@ -114,11 +115,7 @@ fn far_ends_change_under_rules_that_keep_their_counts() {
 
 #[test]
 fn a_full_map_is_named_and_leaves_the_old_set_in_force() {
-    let capacity = Capacity {
-        hosts: 2,
-        prefixes: 1,
-    };
-    let mut programs = Programs::load(LinkLayer::Ethernet, capacity).expect("the programs load");
+    let mut programs = Programs::load(LinkLayer::Ethernet, room(2)).expect("the programs load");
     programs
         .replace(&partition(&["10.0.0.2/32"]))
         .expect("one fits");
@@ -128,7 +125,7 @@ fn a_full_map_is_named_and_leaves_the_old_set_in_force() {
         .expect_err("three don't")
         .downcast::<KernelError>();
     let error = error.expect("an error of the maps");
-    assert_eq!(error.to_string(), "map `HOSTS` is full");
+    assert_eq!(error.to_string(), "map `FAR_ENDS` is full");
     assert!(error.hint().is_some());
     assert!(dropped(&mut programs, [10, 0, 0, 2]));
     assert!(!dropped(&mut programs, [10, 0, 0, 3]));
@@ -137,6 +134,20 @@ fn a_full_map_is_named_and_leaves_the_old_set_in_force() {
         .replace(&partition(&["10.0.0.9/32"]))
         .expect("one fits");
     assert!(dropped(&mut programs, [10, 0, 0, 9]));
+}
+
+#[test]
+fn table_that_no_memory_is_enough_for_is_named() {
+    let room = room(u32::MAX as usize);
+    let room = Room {
+        prefixes: 0,
+        ..room
+    };
+    let Err(error) = Loaded::new(Object::embedded().expect("it"), LinkLayer::Ethernet, room) else {
+        panic!("four thousand million entries fit");
+    };
+    assert_eq!(error.to_string(), "no memory for the map `FAR_ENDS`");
+    assert!(error.hint().is_some());
 }
 
 fn dropped(programs: &mut Programs, address: [u8; 4]) -> bool {

@@ -2,7 +2,7 @@
 
 use fault_common::packet::LinkLayer;
 use fault_tests::verdict::Programs;
-use fault_user::{attach::Program, maps::Capacity, object::Object};
+use fault_user::{attach::Program, maps::Room, object::Object};
 
 /// Half of what a kernel accepts (`BPF_COMPLEXITY_LIMIT_INSNS`, a million since Linux
 /// 5.2), because each kernel prunes in its own way. `cargo xtask verifier` compares with
@@ -11,17 +11,13 @@ const LIMIT: u32 = 500_000;
 
 #[test]
 fn programs_stay_far_from_the_limit_of_the_verifier() {
-    let capacity = Capacity {
-        hosts: 1,
-        prefixes: 1,
-    };
     for (link, object) in [
         (LinkLayer::Ethernet, Object::embedded()),
         (LinkLayer::None, Object::embedded()),
         (LinkLayer::Ethernet, Object::verbose()),
     ] {
         let object = object.expect("it is built in");
-        let programs = Programs::of(object, link, capacity).expect("the programs load");
+        let programs = Programs::of(object, link, Room::default()).expect("the programs load");
         for program in Program::ALL {
             let loaded = programs.loaded.ebpf.program(program.name());
             let info = loaded.expect("the program").info().expect("its info");
