@@ -486,6 +486,7 @@ pub const REASONS: u32 = crate::packet::Reason::COUNT;
 #[cfg(feature = "aya")]
 mod pod {
     use super::{Config, Connection, Counters, Key, Owner, Rule, State, Step, Target};
+    use crate::line::Line;
 
     macro_rules! pod {
         ($($t:ty),+) => {$(
@@ -495,6 +496,6 @@ mod pod {
         )+};
     }
     pod!(
-        Config, Connection, Counters, Key, Owner, Rule, State, Step, Target
+        Config, Connection, Counters, Key, Line, Owner, Rule, State, Step, Target
     );
 }

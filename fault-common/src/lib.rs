@@ -16,6 +16,7 @@ pub mod chain;
 pub mod decide;
 pub mod engine;
 pub mod layout;
+pub mod line;
 pub mod packet;
 pub mod random;
 pub mod search;

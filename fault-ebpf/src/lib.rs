@@ -13,6 +13,7 @@
 )]
 
 pub mod frame;
+pub mod line;
 pub mod maps;
 mod programs;
 pub mod skb;

@@ -11,22 +11,35 @@ use rustix::time::{ClockId, clock_gettime};
 /// Now, in nanoseconds since boot, as BPF programs see it: without the offset of a
 /// time namespace (`time_namespaces(7)`).
 pub fn boot_ns() -> u64 {
-    static OFFSET: LazyLock<i128> = LazyLock::new(|| {
-        fs::read_to_string("/proc/self/timens_offsets")
-            .ok()
-            .and_then(|text| offset(&text))
-            .unwrap_or(0)
-    });
-    let now = clock_gettime(ClockId::Boottime);
-    let nanos = i128::from(now.tv_sec) * SECOND + i128::from(now.tv_nsec) - *OFFSET;
+    static OFFSET: LazyLock<i128> = LazyLock::new(|| offset_of("boottime"));
+    now_ns(ClockId::Boottime, *OFFSET)
+}
+
+/// Now by `CLOCK_MONOTONIC`, the clock of departure times, which stands still while the
+/// machine sleeps; as BPF programs see it.
+pub fn monotonic_ns() -> u64 {
+    static OFFSET: LazyLock<i128> = LazyLock::new(|| offset_of("monotonic"));
+    now_ns(ClockId::Monotonic, *OFFSET)
+}
+
+fn now_ns(clock: ClockId, offset: i128) -> u64 {
+    let now = clock_gettime(clock);
+    let nanos = i128::from(now.tv_sec) * SECOND + i128::from(now.tv_nsec) - offset;
     u64::try_from(nanos).expect("a machine runs for less than 584 years")
 }
 
 const SECOND: i128 = 1_000_000_000;
 
+fn offset_of(clock: &str) -> i128 {
+    fs::read_to_string("/proc/self/timens_offsets")
+        .ok()
+        .and_then(|text| offset(&text, clock))
+        .unwrap_or(0)
+}
+
 /// The line `boottime SECONDS NANOSECONDS`.
-fn offset(text: &str) -> Option<i128> {
-    let line = text.lines().find(|line| line.starts_with("boottime"))?;
+fn offset(text: &str, clock: &str) -> Option<i128> {
+    let line = text.lines().find(|line| line.starts_with(clock))?;
     let mut numbers = line.split_whitespace().skip(1);
     let seconds: i128 = numbers.next()?.parse().ok()?;
     let nanos: i128 = numbers.next()?.parse().ok()?;
@@ -65,7 +78,8 @@ mod tests {
     #[test]
     fn offset_of_a_time_namespace_is_read() {
         let text = "monotonic           0         0\nboottime         3600         5\n";
-        assert_eq!(offset(text), Some(3_600_000_000_005));
-        assert_eq!(offset(""), None);
+        assert_eq!(offset(text, "boottime"), Some(3_600_000_000_005));
+        assert_eq!(offset(text, "monotonic"), Some(0));
+        assert_eq!(offset("", "boottime"), None);
     }
 }

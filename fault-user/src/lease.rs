@@ -20,7 +20,7 @@ use crate::{
 /// How long a fault outlives a process that can no longer keep it.
 pub const LEASE: Duration = Duration::from_secs(3);
 /// How often it is renewed: seven times a lease.
-const RENEWAL: Duration = Duration::from_millis(400);
+pub const RENEWAL: Duration = Duration::from_millis(400);
 
 /// The first deadline of a fault that ends at `end_ns`, if by time.
 pub fn first_deadline(end_ns: Option<u64>) -> u64 {

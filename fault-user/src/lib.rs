@@ -22,6 +22,7 @@ pub mod inject;
 pub mod interface;
 pub mod inventory;
 pub mod lease;
+pub mod line;
 pub mod maps;
 pub mod metrics;
 pub mod namespace;

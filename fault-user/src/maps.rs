@@ -3,6 +3,7 @@
 
 mod batch;
 mod far_ends;
+mod lines;
 mod memory;
 mod tables;
 
@@ -26,6 +27,7 @@ use fault_common::{
 use crate::{error::KernelError, object::Object, spec::compile::RuleSet};
 
 pub use far_ends::{FarEnds, Room};
+pub use lines::Lines;
 pub use tables::{Deadlines, Tables};
 
 /// An object in the kernel with its tables. Its programs are not attached.

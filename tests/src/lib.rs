@@ -13,6 +13,7 @@ pub mod foreign;
 pub mod frame;
 pub mod kernel;
 pub mod lab;
+pub mod line;
 pub mod markov;
 pub mod namespace;
 pub mod pace;

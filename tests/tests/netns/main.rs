@@ -14,6 +14,7 @@ mod interface;
 mod killed;
 mod lab;
 mod life;
+mod line;
 mod link_down;
 mod loss;
 mod many;

@@ -1,0 +1,51 @@
+//! The program on the helper.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use aya::programs::{
+    SchedClassifier, TcAttachType,
+    tc::{NlOptions, TcAttachOptions, qdisc_add_clsact},
+};
+use fault_common::layout::Direction;
+
+use crate::{
+    attach::{CLSACT, TCX},
+    bpf,
+    error::KernelError,
+};
+
+/// Attaches it: by tcx, or below 6.6 on clsact. Both go with the device; a link also with
+/// its descriptor. In the device's namespace.
+pub fn attach(
+    program: &mut SchedClassifier,
+    name: &str,
+    ifindex: u32,
+) -> Result<Option<OwnedFd>, KernelError> {
+    let refused = |hook| {
+        move |source| KernelError::Attach {
+            iface: name.to_owned(),
+            hook,
+            source,
+        }
+    };
+    let descriptor = program.fd().map_err(std::io::Error::other);
+    let descriptor = descriptor.map_err(refused(TCX))?.as_fd();
+    match bpf::attach_tcx(descriptor, ifindex, Direction::Ingress) {
+        // What a kernel says of an attach type that it does not know.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
+        result => return result.map(Some).map_err(refused(TCX)),
+    }
+    qdisc_add_clsact(name).map_err(|source| KernelError::Clsact {
+        iface: name.to_owned(),
+        source: Box::new(source),
+    })?;
+    let options = TcAttachOptions::Netlink(NlOptions::default());
+    program
+        .attach_with_options(name, TcAttachType::Ingress, options)
+        .and_then(|link| program.take_link(link))
+        // Dropped, it would send its removal to whatever namespace the thread is in then.
+        .map(std::mem::forget)
+        .map_err(std::io::Error::other)
+        .map_err(refused(CLSACT))?;
+    Ok(None)
+}
