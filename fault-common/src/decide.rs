@@ -6,7 +6,7 @@
 )]
 
 use crate::{
-    layout::{Direction, Model, NEAR_NETWORKS, PORT_RANGES, Ports, Rule, State},
+    layout::{Direction, Memory, Model, NEAR_NETWORKS, PORT_RANGES, Ports, Rule, State},
     packet::Flow,
     random::{draw, probability},
 };
@@ -23,6 +23,10 @@ pub enum Decision {
     Drop = 1,
     /// Mark it, with the values in the rule.
     Mark = 2,
+    /// Let it wait.
+    Delay = 3,
+    /// Send it twice.
+    Duplicate = 4,
 }
 
 /// What a decision depends on beside the rule.
@@ -34,11 +38,14 @@ pub struct Turn {
     pub direction: Direction,
 }
 
-/// Decides for a rule whose losses do not come in bursts ([`Rule::in_bursts`]).
+/// Decides for a rule without a chain ([`Rule::has_chain`]).
 #[inline]
 pub fn decide(rule: &Rule, turn: Turn) -> Decision {
     if rule.model == Model::Mark as u32 {
         return Decision::Mark;
+    }
+    if rule.model == Model::Rate as u32 {
+        return Decision::Delay;
     }
     let lost = if rule.model == Model::Every as u32 {
         let number = turn.state.sequence().wrapping_add(1);
@@ -49,35 +56,109 @@ pub fn decide(rule: &Rule, turn: Turn) -> Decision {
     if lost { Decision::Drop } else { Decision::Pass }
 }
 
-/// Where a rule whose losses come in bursts stands after a packet.
+/// Where a rule with a chain stands after a packet.
 #[inline(always)]
 pub fn next(rule: &Rule, turn: Turn) -> State {
     let chain = rule.chain.next(turn.state.chain(), turn.draw(rule));
     turn.state.after(chain)
 }
 
-/// Decides for a rule whose losses come in bursts, and that has made its transition
-/// ([`next`]) to `chain`.
+/// Decides for a rule with a chain, which has made its transition ([`next`]) to `chain`.
+/// What may go ahead of those that wait passes; see [`delay()`].
 ///
-/// Correlated loss is one of these: it repeats the previous outcome with the
-/// probability of the correlation and draws afresh otherwise. The loss rate stays
-/// what was asked, and neighbours correlate by exactly what was asked. (netem
+/// A correlated loss (or copy, or reordering) is one of these: it repeats the previous
+/// outcome with the probability of the correlation and draws afresh otherwise. The rate
+/// stays what was asked, and neighbours correlate by exactly what was asked. (netem
 /// mixes the previous *random number* in, which narrows the distribution that the
 /// rate is taken from, so that the rate itself changes.)
 #[inline(always)]
-pub fn decide_in_bursts(rule: &Rule, turn: Turn, chain: u32) -> Decision {
-    if rule.chain.loses(chain, turn.draw(rule)) {
-        Decision::Drop
-    } else {
-        Decision::Pass
+pub fn decide_by_chain(rule: &Rule, turn: Turn, chain: u32) -> Decision {
+    let happens = rule.chain.loses(chain, turn.draw(rule));
+    // Without branches between the models: the kernel's verifier would walk each way on.
+    if rule.model == Model::Delay as u32 {
+        return if happens {
+            Decision::Pass
+        } else {
+            Decision::Delay
+        };
     }
+    match (happens, rule.model == Model::Duplicate as u32) {
+        (false, _) => Decision::Pass,
+        (true, false) => Decision::Drop,
+        (true, true) => Decision::Duplicate,
+    }
+}
+
+/// How long a packet waits by [`Model::Delay`], in nanoseconds, and what the rule
+/// remembers of it; `None` where it goes ahead.
+///
+/// As netem does it: a packet goes ahead if `chosen` by the chance of reordering, and if
+/// `gap - 1` waited since the last one did. A wait below zero is none. `quantile` gives the
+/// values of the distribution's table, in units of 1/8192.
+///
+/// A correlated wait repeats the previous draw with the probability of the correlation;
+/// see [`decide_by_chain`] for why not as netem does.
+#[inline(always)]
+pub fn delay(
+    rule: &Rule,
+    turn: Turn,
+    chosen: bool,
+    before: Memory,
+    quantile: impl Fn(u32) -> i16,
+) -> (Option<u64>, Memory) {
+    let delay = &rule.delay;
+    if chosen && delay.gap != 0 && before.waited() >= delay.gap - 1 {
+        return (None, Memory::of_delay(before.draw(), 0));
+    }
+    let fresh = draw(turn.seed(rule) ^ ANOTHER, turn.state.sequence());
+    let again = turn.state.sequence() != 0
+        && probability::happens(delay.correlation, (fresh & u64::from(u32::MAX)) as u32);
+    let draw = if again {
+        before.draw()
+    } else {
+        (fresh >> 32) as u32
+    };
+    let jitter_ns = delay.jitter_ns.cast_signed();
+    let deviation = if delay.table_len == 0 {
+        // From -2^23 to 2^23 for -1 to 1.
+        (jitter_ns * i64::from(draw.cast_signed() >> 8)) >> 23
+    } else {
+        let place = (u64::from(draw) * u64::from(delay.table_len)) >> 32;
+        (jitter_ns * i64::from(quantile(place as u32))) >> 13
+    };
+    let wait_ns = delay.mean_ns.saturating_add_signed(deviation);
+    let waited = before.waited().saturating_add(1);
+    (Some(wait_ns), Memory::of_delay(draw, waited))
+}
+
+/// The draws of a delay are others than those of its chain.
+const ANOTHER: u64 = 0x5bd1_e995_9d1b_54a5;
+
+/// How long a packet of so many bytes takes on the link of [`Model::Rate`], in nanoseconds.
+/// The bytes are those that netem counts: frames with the headers of each segment.
+#[inline]
+pub fn transmission_ns(rule: &Rule, bytes: u64) -> u64 {
+    let rate = &rule.rate;
+    let mut bytes = bytes.saturating_add_signed(rate.packet_overhead.into());
+    if rate.cell_size != 0 {
+        let cells = bytes.div_ceil(rate.cell_size.into());
+        let cell = u64::from(rate.cell_size).saturating_add_signed(rate.cell_overhead.into());
+        bytes = cells.wrapping_mul(cell);
+    }
+    // A checked product takes 128 bits, which the kernel's instructions have not. With no
+    // overheads of gigabytes it stays below 2^64.
+    bytes.wrapping_mul(1_000_000_000) / rate.bytes_per_sec.max(1)
 }
 
 impl Turn {
     #[inline(always)]
     fn draw(&self, rule: &Rule) -> u64 {
-        let seed = rule.seed ^ u64::from(self.direction as u32);
-        draw(seed, self.state.sequence())
+        draw(self.seed(rule), self.state.sequence())
+    }
+
+    #[inline(always)]
+    fn seed(&self, rule: &Rule) -> u64 {
+        rule.seed ^ u64::from(self.direction as u32)
     }
 }
 

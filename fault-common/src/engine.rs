@@ -4,8 +4,8 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::{
     address::Address,
-    decide::{Decision, Turn, decide, decide_in_bursts, matches, next},
-    layout::{Config, Connection, Direction, RULES_PER_TARGET, Rule, State, Target},
+    decide::{Decision, Turn, decide, decide_by_chain, delay, matches, next, transmission_ns},
+    layout::{Config, Connection, Direction, Memory, Model, RULES_PER_TARGET, Rule, State, Target},
     packet::{Flow, LinkLayer, Packet, Reason, parse, protocol},
 };
 
@@ -35,8 +35,19 @@ pub trait Tables {
     /// Adds a packet and moves on to what `next` says, in one step among those of all
     /// CPUs. Says where the slot stood before, and where it stands now.
     fn step(&self, slot: u32, next: impl Fn(State) -> State) -> (State, State);
-    /// Counts what a rule did.
-    fn count(&self, slot: u32, size: Size, decision: Decision);
+    /// What a slot remembers.
+    fn memory(&self, slot: u32) -> Memory;
+    /// Has it remember something else.
+    fn remember(&self, slot: u32, memory: Memory);
+    /// A value of a distribution's table, in units of 1/8192 of its standard deviation.
+    fn quantile(&self, place: u32) -> i16;
+    /// `CLOCK_MONOTONIC` in nanoseconds.
+    fn now_ns(&self) -> u64;
+    /// Takes the link of a slot for so long, from when it is free and the packet there.
+    /// Says when that ends.
+    fn transmit(&self, slot: u32, there_ns: u64, for_ns: u64) -> u64;
+    /// Counts what a rule did; `wait_ns` goes with [`Decision::Delay`].
+    fn count(&self, slot: u32, size: Size, decision: Decision, wait_ns: u64);
     /// Hears of a packet, and of the last rule that decided about it.
     fn tell(&self, told: Told, passage: &Passage);
     /// Counts a frame that could not be read in full.
@@ -51,6 +62,9 @@ pub struct Size {
     pub packets: u32,
     /// Bytes of the frame.
     pub bytes: u32,
+    /// Bytes of all its packets on the wire, as far as the kernel knows them: those of a
+    /// super-packet have headers each.
+    pub wire_bytes: u32,
 }
 
 /// What a rule decided about a packet.
@@ -80,6 +94,10 @@ pub struct Passage {
     mark_mask: u32,
     /// [`Verdict::dscp`] so far.
     dscp: u32,
+    /// [`Verdict::twice`] so far, as a number.
+    twice: u32,
+    /// [`Verdict::wait_ns`] so far.
+    wait_ns: u64,
 }
 
 /// What is to happen to a packet.
@@ -97,6 +115,10 @@ pub struct Verdict {
     pub network_offset: u32,
     /// [`Flow::IPV4`], [`Flow::IPV6`], or 0 where there is no IP header.
     pub ip: u32,
+    /// How long it waits, in nanoseconds.
+    pub wait_ns: u64,
+    /// Whether a copy goes with it.
+    pub twice: bool,
 }
 
 impl Verdict {
@@ -108,6 +130,8 @@ impl Verdict {
         dscp: Rule::NO_DSCP,
         network_offset: 0,
         ip: 0,
+        wait_ns: 0,
+        twice: false,
     };
     /// Lose it.
     pub const DROP: Self = Self {
@@ -163,8 +187,15 @@ pub fn run<T: Tables, P: Packet>(
             continue;
         }
         let slot = direction.slot(id);
-        let (turn, decision) = take_turn(tables, rule, slot, direction);
-        tables.count(slot, passage.size, decision);
+        let (turn, mut decision) = take_turn(tables, rule, slot, direction);
+        let mut wait_ns = 0;
+        if rule.model == Model::Delay as u32 || decision == Decision::Delay {
+            match wait(tables, rule, slot, turn, decision, passage) {
+                Some(ns) => (decision, wait_ns) = (Decision::Delay, ns),
+                None => decision = Decision::Pass,
+            }
+        }
+        tables.count(slot, passage.size, decision, wait_ns);
         let told = Told {
             rule: id,
             decision,
@@ -178,6 +209,8 @@ pub fn run<T: Tables, P: Packet>(
                 return Verdict::DROP;
             }
             Decision::Mark => passage.mark(rule),
+            Decision::Delay => passage.wait_ns = passage.wait_ns.saturating_add(wait_ns),
+            Decision::Duplicate => passage.twice = 1,
         }
         last = Some(told);
     }
@@ -196,14 +229,45 @@ fn take_turn<T: Tables>(
     direction: Direction,
 ) -> (Turn, Decision) {
     let turn = |state| Turn { state, direction };
-    if rule.in_bursts() {
+    if rule.has_chain() {
         let (before, after) = tables.step(slot, |state| next(rule, turn(state)));
         let turn = turn(before);
-        (turn, decide_in_bursts(rule, turn, after.chain()))
+        (turn, decide_by_chain(rule, turn, after.chain()))
     } else {
         let turn = turn(tables.advance(slot));
         (turn, decide(rule, turn))
     }
+}
+
+/// How long a packet waits by one rule; `None` where it goes ahead of the others.
+#[inline(always)]
+fn wait<T: Tables>(
+    tables: &T,
+    rule: &Rule,
+    slot: u32,
+    turn: Turn,
+    decision: Decision,
+    passage: &Passage,
+) -> Option<u64> {
+    if rule.model == Model::Rate as u32 {
+        // It gets to the link when it has waited elsewhere, its copy behind it.
+        let there_ns = tables.now_ns().saturating_add(passage.wait_ns);
+        let bytes = u64::from(passage.size.wire_bytes);
+        let for_ns = transmission_ns(rule, bytes) << (passage.twice & 1);
+        let end_ns = tables.transmit(slot, there_ns, for_ns);
+        return Some(
+            end_ns
+                .saturating_sub(rule.rate.burst_ns)
+                .saturating_sub(there_ns),
+        );
+    }
+    let before = tables.memory(slot);
+    let chosen = decision == Decision::Pass;
+    let (wait_ns, after) = delay(rule, turn, chosen, before, |place| tables.quantile(place));
+    if rule.delay.gap != 0 || rule.delay.correlation != 0 {
+        tables.remember(slot, after);
+    }
+    wait_ns
 }
 
 #[inline(always)]
@@ -247,6 +311,8 @@ impl Passage {
             mark: 0,
             mark_mask: 0,
             dscp: Rule::NO_DSCP,
+            twice: 0,
+            wait_ns: 0,
         }
     }
 
@@ -270,6 +336,8 @@ impl Passage {
             dscp: self.dscp,
             network_offset: self.flow.network_offset,
             ip: self.flow.flags & (Flow::IPV4 | Flow::IPV6),
+            wait_ns: self.wait_ns,
+            twice: self.twice != 0,
         }
     }
 }

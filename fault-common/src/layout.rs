@@ -50,6 +50,8 @@ pub const ABI: u64 = {
         size_of::<Rule>(),
         size_of::<State>(),
         size_of::<Counters>(),
+        size_of::<Memory>(),
+        size_of::<Delays>(),
         size_of::<Owner>(),
         RULES as usize,
         TARGETS as usize,
@@ -269,8 +271,13 @@ pub struct Rule {
     pub probability: u64,
     /// [`Model::Every`]: one packet in so many is lost.
     pub every: u64,
-    /// Models in bursts ([`Self::in_bursts`]): how losses follow each other.
+    /// Models with a chain ([`Self::has_chain`]): how losses follow each other; or copies,
+    /// or packets that go ahead of those that wait.
     pub chain: Chain,
+    /// [`Model::Delay`]: how long packets wait.
+    pub delay: Delay,
+    /// [`Model::Rate`]: how fast they go.
+    pub rate: Rate,
     /// Start of the rule's random draws.
     pub seed: u64,
     /// Share of flows that it takes, as [`crate::random::probability`]; 0 for all.
@@ -305,9 +312,49 @@ impl Rule {
 
     /// Whether its chain decides.
     #[inline]
-    pub const fn in_bursts(&self) -> bool {
+    pub const fn has_chain(&self) -> bool {
         self.model >= Model::Correlated as u32
     }
+}
+
+/// How long packets wait, in netem's terms: a mean, and a distribution around it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Delay {
+    /// The mean, in nanoseconds.
+    pub mean_ns: u64,
+    /// What the distribution is multiplied with, in nanoseconds; below 2^38.
+    pub jitter_ns: u64,
+    /// How likely a packet takes the draw of the one before it, as
+    /// [`crate::random::probability`].
+    pub correlation: u64,
+    /// What the distribution was called, for those who read the map.
+    pub distribution: u32,
+    /// How many values the table of the distribution has; none: it is uniform.
+    pub table_len: u32,
+    /// One packet in so many may go ahead; 0 for none.
+    pub gap: u32,
+    /// 0
+    pub pad: u32,
+}
+
+/// A link's speed, in netem's terms, and how much may go at once.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Rate {
+    /// The speed; at least 1.
+    pub bytes_per_sec: u64,
+    /// How far behind its time a packet may be and go all the same: the time that a
+    /// burst takes at this speed, in nanoseconds.
+    pub burst_ns: u64,
+    /// Bytes that each packet is longer.
+    pub packet_overhead: i32,
+    /// Bytes in a cell; 0 for a link without cells.
+    pub cell_size: u32,
+    /// Bytes that each cell is longer.
+    pub cell_overhead: i32,
+    /// 0
+    pub pad: u32,
 }
 
 /// What the user asked for.
@@ -322,11 +369,28 @@ pub enum Fault {
     Down = 3,
     /// `faultctl mark`
     Mark = 4,
+    /// `faultctl latency`
+    Latency = 5,
+    /// `faultctl reorder`
+    Reorder = 6,
+    /// `faultctl duplicate`
+    Duplicate = 7,
+    /// `faultctl rate`
+    Rate = 8,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Loss, Self::Partition, Self::Down, Self::Mark];
+    pub const ALL: [Self; 8] = [
+        Self::Loss,
+        Self::Partition,
+        Self::Down,
+        Self::Mark,
+        Self::Latency,
+        Self::Reorder,
+        Self::Duplicate,
+        Self::Rate,
+    ];
 
     /// The verb that asks for it, which is also the name of its rule.
     pub const fn name(self) -> &'static str {
@@ -335,6 +399,10 @@ impl Fault {
             Self::Partition => "partition",
             Self::Down => "down",
             Self::Mark => "mark",
+            Self::Latency => "latency",
+            Self::Reorder => "reorder",
+            Self::Duplicate => "duplicate",
+            Self::Rate => "rate",
         }
     }
 
@@ -354,15 +422,21 @@ pub enum Model {
     Every = 2,
     /// Mark it.
     Mark = 3,
-    /// Lose it by the rule's chain, as do all that follow: here one of a loss rate
-    /// and a correlation.
-    Correlated = 4,
+    /// Let it wait for its turn on a link of some speed.
+    Rate = 4,
+    /// Lose it by the rule's chain, which decides in all that follow: here one of a
+    /// loss rate and a correlation.
+    Correlated = 5,
     /// A chain of a loss rate and a mean length of bursts.
-    Burst = 5,
+    Burst = 6,
     /// netem's `gemodel`.
-    Gemodel = 6,
+    Gemodel = 7,
     /// netem's `state`.
-    State = 7,
+    State = 8,
+    /// Send it twice.
+    Duplicate = 9,
+    /// Let it wait, unless the chain says that it goes ahead.
+    Delay = 10,
 }
 
 /// What packets change, per slot; shared by all CPUs.
@@ -403,6 +477,85 @@ impl State {
     }
 }
 
+/// What a rule remembers beside its [`State`], per slot; shared by all CPUs.
+///
+/// [`Model::Rate`]: when the link will be free, `CLOCK_MONOTONIC` in nanoseconds.
+/// [`Model::Delay`]: the last draw, and how many packets waited since one went ahead.
+/// That is kept by a plain write: where two CPUs meet, one of them may be forgotten.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Memory {
+    /// All of it.
+    pub word: u64,
+}
+
+impl Memory {
+    /// That of [`Model::Delay`].
+    #[inline]
+    pub const fn of_delay(draw: u32, waited: u32) -> Self {
+        Self {
+            word: (waited as u64) << 32 | draw as u64,
+        }
+    }
+
+    /// The last draw.
+    #[inline]
+    pub const fn draw(self) -> u32 {
+        (self.word & 0xffff_ffff) as u32
+    }
+
+    /// How many packets waited since one went ahead.
+    #[inline]
+    pub const fn waited(self) -> u32 {
+        (self.word >> 32) as u32
+    }
+}
+
+/// Buckets of [`Delays`].
+pub const DELAY_BUCKETS: usize = 32;
+
+/// Packets by how long they were told to wait, per slot and CPU. The n-th bucket has
+/// those below 2^n microseconds that the one before has not; the last one all others.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Delays {
+    /// Packets on the wire.
+    pub buckets: [u64; DELAY_BUCKETS],
+}
+
+impl Delays {
+    /// The bucket of a time.
+    #[inline]
+    pub const fn bucket(wait_ns: u64) -> usize {
+        let mut micros = wait_ns / 1000;
+        // By halves, which costs the kernel's verifier less than a loop.
+        let mut bucket = 0;
+        let mut step = 16;
+        while step > 0 {
+            if micros >> step != 0 {
+                micros >>= step;
+                bucket += step;
+            }
+            step /= 2;
+        }
+        if micros != 0 {
+            bucket += 1;
+        }
+        if bucket < DELAY_BUCKETS {
+            bucket
+        } else {
+            DELAY_BUCKETS - 1
+        }
+    }
+
+    /// Adds what another CPU counted.
+    pub fn add(&mut self, other: &Self) {
+        for (sum, one) in self.buckets.iter_mut().zip(other.buckets) {
+            *sum += one;
+        }
+    }
+}
+
 /// What happened, per slot and CPU. Packets are wire packets: a super-packet
 /// (GSO, GRO) counts its segments. Bytes are frame bytes as the hook sees them,
 /// link-layer header included, the headers of a super-packet once.
@@ -425,6 +578,12 @@ pub struct Counters {
     pub dropped_super_skbs: u64,
     /// Packets marked.
     pub marked_packets: u64,
+    /// Packets that were told to wait.
+    pub delayed_packets: u64,
+    /// How long, in sum, in nanoseconds.
+    pub delayed_ns: u64,
+    /// Packets of which a copy was sent.
+    pub duplicated_packets: u64,
 }
 
 impl Counters {
@@ -439,6 +598,9 @@ impl Counters {
             dropped_bytes,
             dropped_super_skbs,
             marked_packets,
+            delayed_packets,
+            delayed_ns,
+            duplicated_packets,
         } = *other;
         self.matched_skbs += matched_skbs;
         self.matched_packets += matched_packets;
@@ -448,6 +610,9 @@ impl Counters {
         self.dropped_bytes += dropped_bytes;
         self.dropped_super_skbs += dropped_super_skbs;
         self.marked_packets += marked_packets;
+        self.delayed_packets += delayed_packets;
+        self.delayed_ns += delayed_ns;
+        self.duplicated_packets += duplicated_packets;
     }
 }
 
@@ -485,7 +650,9 @@ pub const REASONS: u32 = crate::packet::Reason::COUNT;
 
 #[cfg(feature = "aya")]
 mod pod {
-    use super::{Config, Connection, Counters, Key, Owner, Rule, State, Step, Target};
+    use super::{
+        Config, Connection, Counters, Delays, Key, Memory, Owner, Rule, State, Step, Target,
+    };
     use crate::line::Line;
 
     macro_rules! pod {
@@ -496,6 +663,6 @@ mod pod {
         )+};
     }
     pod!(
-        Config, Connection, Counters, Key, Line, Owner, Rule, State, Step, Target
+        Config, Connection, Counters, Delays, Key, Line, Memory, Owner, Rule, State, Step, Target
     );
 }

@@ -23,12 +23,13 @@ use core::marker::PhantomData;
 
 use aya_ebpf::{
     bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action},
-    helpers::bpf_redirect,
+    helpers::{bpf_ktime_get_ns, bpf_redirect},
     programs::{TcContext, XdpContext},
 };
 use fault_common::{
-    engine::{self, Passage, Told},
+    engine::{self, Passage, Told, Verdict},
     layout::Direction,
+    line::Line,
     packet::LinkLayer,
 };
 
@@ -51,6 +52,12 @@ impl Teller for Quiet {
 /// One frame on the tc hook: tcx or clsact.
 #[inline(always)]
 pub fn classify<T: Teller>(ctx: &TcContext, link: LinkLayer, direction: Direction) -> i32 {
+    let Some(line) = maps::line(direction) else {
+        return TC_ACT_UNSPEC;
+    };
+    if line::decided(ctx, line) {
+        return TC_ACT_UNSPEC;
+    }
     let skb = skb::Skb::new(ctx);
     let verdict = engine::run(
         &maps::Maps(PhantomData::<T>),
@@ -60,12 +67,35 @@ pub fn classify<T: Teller>(ctx: &TcContext, link: LinkLayer, direction: Directio
         direction,
     );
     if verdict.drop {
-        lose(direction)
-    } else {
-        skb.mark(&verdict);
-        // "No verdict of mine": programs and filters behind this one still run.
-        TC_ACT_UNSPEC
+        return lose(direction);
     }
+    skb.mark(&verdict);
+    carry(ctx, line, direction, &verdict)
+}
+
+/// Holds a frame that is to wait, and sends the copy of one that is to come twice.
+#[inline(always)]
+fn carry(ctx: &TcContext, line: &Line, direction: Direction, verdict: &Verdict) -> i32 {
+    if verdict.wait_ns > 0 {
+        // SAFETY: takes nothing, returns a number.
+        let now_ns = unsafe { bpf_ktime_get_ns() };
+        let due_ns = now_ns.saturating_add(verdict.wait_ns);
+        if let Some(action) = line::hold(ctx, line, now_ns, due_ns, verdict.twice) {
+            return action;
+        }
+        maps::count_missed(direction);
+    }
+    if verdict.twice && !line::copy(ctx, line, direction) {
+        maps::count_missed(direction);
+    }
+    // "No verdict of mine": programs and filters behind this one still run.
+    TC_ACT_UNSPEC
+}
+
+/// What comes out of the helper device goes where it was going.
+#[inline(always)]
+pub fn back(ctx: &TcContext, direction: Direction) -> i32 {
+    maps::line(direction).map_or(TC_ACT_SHOT, |line| line::give_back(ctx, line, direction))
 }
 
 /// One frame on the XDP hook, where frames only arrive, and can only be lost.

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_INGRESS},
-    helpers::{bpf_check_mtu, bpf_redirect, bpf_skb_change_head},
+    helpers::{bpf_check_mtu, bpf_clone_redirect, bpf_redirect, bpf_skb_change_head},
     programs::TcContext,
 };
 use fault_common::{
@@ -32,9 +32,9 @@ pub fn decided(ctx: &TcContext, line: &Line) -> bool {
 /// super-packets).
 ///
 /// The original is consumed: a local sender is told of success, and its socket lets go
-/// of the frame.
+/// of the frame. `twice` sends a copy along.
 #[inline(always)]
-pub fn hold(ctx: &TcContext, line: &Line, now_ns: u64, due_ns: u64) -> Option<i32> {
+pub fn hold(ctx: &TcContext, line: &Line, now_ns: u64, due_ns: u64, twice: bool) -> Option<i32> {
     if now_ns >= line.until_ns {
         return None;
     }
@@ -51,20 +51,39 @@ pub fn hold(ctx: &TcContext, line: &Line, now_ns: u64, due_ns: u64) -> Option<i3
     }
     // The bytes have just been made, and may be written.
     let _ = ctx.store(0, &Held::until(due_ns), 0);
+    if twice {
+        // SAFETY: a valid context; pointers into the frame are not kept over the call.
+        let _ = unsafe { bpf_clone_redirect(skb, line.helper, 0) };
+    }
     // SAFETY: takes plain numbers.
     Some(unsafe { bpf_redirect(line.helper, 0) as i32 })
+}
+
+/// Sends a copy of a frame along. It comes to the hook by itself, tagged as decided about
+/// by this program and those in front of it; those behind see two frames.
+#[inline(always)]
+pub fn copy(ctx: &TcContext, line: &Line, direction: Direction) -> bool {
+    set_tag(ctx, line.tag());
+    // SAFETY: a valid context; pointers into the frame are not kept over the call.
+    let result = unsafe { bpf_clone_redirect(ctx.skb.skb, line.iface, flags(direction)) };
+    set_tag(ctx, Tag::default());
+    result == 0
 }
 
 /// What comes out of the helper goes where it was going.
 #[inline(always)]
 pub fn give_back(ctx: &TcContext, line: &Line, direction: Direction) -> i32 {
     set_tag(ctx, line.tag());
-    let flags = match direction {
+    // SAFETY: takes plain numbers.
+    unsafe { bpf_redirect(line.iface, flags(direction)) as i32 }
+}
+
+#[inline(always)]
+fn flags(direction: Direction) -> u64 {
+    match direction {
         Direction::Egress => 0,
         Direction::Ingress => u64::from(BPF_F_INGRESS),
-    };
-    // SAFETY: takes plain numbers.
-    unsafe { bpf_redirect(line.iface, flags) as i32 }
+    }
 }
 
 /// The last words of the control block: other people's programs begin at the first.

@@ -3,7 +3,7 @@
 use core::{arch::asm, marker::PhantomData};
 
 use aya_ebpf::{
-    helpers::bpf_ktime_get_boot_ns,
+    helpers::{bpf_ktime_get_boot_ns, bpf_ktime_get_ns},
     macros::map,
     maps::{Array, HashMap, PerCpuArray},
 };
@@ -12,9 +12,10 @@ use fault_common::{
     decide::Decision,
     engine::{Passage, Size, Tables, Told},
     layout::{
-        Config, Connection, Counters, Key, Owner, REASONS, RULES, Rule, SETS, SLOTS, SPARED, STEPS,
-        State, Step, TARGETS, Target,
+        Config, Connection, Counters, DELAY_BUCKETS, Delays, Direction, Key, Memory, Owner,
+        REASONS, RULES, Rule, SETS, SLOTS, SPARED, STEPS, State, Step, TARGETS, Target,
     },
+    line::Line,
     packet::Reason,
     search,
 };
@@ -48,6 +49,21 @@ static RULE_LIST: Array<Rule> = Array::with_max_entries(RULES, 0);
 static DEADLINES: Array<u64> = Array::with_max_entries(RULES, 0);
 #[map]
 static STATES: Array<State> = Array::with_max_entries(SLOTS, 0);
+/// What rules remember beside it.
+#[map]
+static MEMORY: Array<Memory> = Array::with_max_entries(SLOTS, 0);
+/// The table of a distribution. Sized by user space.
+#[map]
+static QUANTILES: Array<i16> = Array::with_max_entries(1, 0);
+/// Packets by how long they wait.
+#[map]
+static DELAYS: PerCpuArray<Delays> = PerCpuArray::with_max_entries(SLOTS, 0);
+/// The delay line of each direction.
+#[map]
+static LINES: Array<Line> = Array::with_max_entries(Direction::COUNT, 0);
+/// Packets that were to wait or to be sent twice, and could not, by direction.
+#[map]
+static MISSED: PerCpuArray<u64> = PerCpuArray::with_max_entries(Direction::COUNT, 0);
 #[map]
 static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(SLOTS, 0);
 /// Frames that could not be read in full, by [`Reason`].
@@ -177,7 +193,56 @@ impl<T: Teller> Tables for Maps<T> {
     }
 
     #[inline(always)]
-    fn count(&self, slot: u32, size: Size, decision: Decision) {
+    fn memory(&self, slot: u32) -> Memory {
+        MEMORY.get(slot).copied().unwrap_or_default()
+    }
+
+    #[inline(always)]
+    fn remember(&self, slot: u32, memory: Memory) {
+        if let Some(place) = MEMORY.get_ptr_mut(slot) {
+            // SAFETY: eight aligned bytes of a map value; volatile, because other CPUs
+            // write it too.
+            unsafe { place.write_volatile(memory) };
+        }
+    }
+
+    #[inline(always)]
+    fn quantile(&self, place: u32) -> i16 {
+        QUANTILES.get(place).copied().unwrap_or_default()
+    }
+
+    #[inline(always)]
+    fn now_ns(&self) -> u64 {
+        // SAFETY: takes nothing, returns a number.
+        unsafe { bpf_ktime_get_ns() }
+    }
+
+    /// As [`Self::step`]; a packet that failed too often goes behind all others.
+    #[inline(always)]
+    fn transmit(&self, slot: u32, there_ns: u64, for_ns: u64) -> u64 {
+        let Some(memory) = MEMORY.get_ptr_mut(slot) else {
+            return there_ns;
+        };
+        // SAFETY: `memory` points into a map value, which outlives the program's run.
+        let place = unsafe { &raw mut (*memory).word };
+        // SAFETY: as before; volatile, because other CPUs write it.
+        let mut free_ns = unsafe { place.read_volatile() };
+        for _ in 0..ATTEMPTS {
+            let end_ns = free_ns.max(there_ns).saturating_add(for_ns);
+            // SAFETY: eight aligned bytes of a map value.
+            let found = unsafe { compare_exchange(place, free_ns, end_ns) };
+            if found == free_ns {
+                return end_ns;
+            }
+            free_ns = found;
+        }
+        // SAFETY: eight aligned bytes of a map value.
+        let free_ns = unsafe { fetch_add(place, for_ns) };
+        free_ns.max(there_ns).saturating_add(for_ns)
+    }
+
+    #[inline(always)]
+    fn count(&self, slot: u32, size: Size, decision: Decision, wait_ns: u64) {
         let Some(counters) = COUNTERS.get_ptr_mut(slot) else {
             return;
         };
@@ -198,6 +263,12 @@ impl<T: Teller> Tables for Maps<T> {
                 counters.dropped_super_skbs += u64::from(packets > 1);
             }
             Decision::Mark => counters.marked_packets += packets,
+            Decision::Delay => {
+                counters.delayed_packets += packets;
+                counters.delayed_ns += wait_ns * packets;
+                count_delay(slot, packets, wait_ns);
+            }
+            Decision::Duplicate => counters.duplicated_packets += packets,
         }
     }
 
@@ -212,6 +283,31 @@ impl<T: Teller> Tables for Maps<T> {
             // SAFETY: as in `count`.
             unsafe { *count += 1 };
         }
+    }
+}
+
+/// The delay line of a direction.
+#[inline(always)]
+pub fn line(direction: Direction) -> Option<&'static Line> {
+    LINES.get(direction as u32)
+}
+
+/// Counts a packet that was to wait or to be sent twice, and could not.
+#[inline(always)]
+pub fn count_missed(direction: Direction) {
+    if let Some(count) = MISSED.get_ptr_mut(direction as u32) {
+        // SAFETY: the value belongs to this CPU.
+        unsafe { *count += 1 };
+    }
+}
+
+#[inline(always)]
+fn count_delay(slot: u32, packets: u64, wait_ns: u64) {
+    if let Some(delays) = DELAYS.get_ptr_mut(slot) {
+        // The mask is for the verifier.
+        let bucket = Delays::bucket(wait_ns) & (DELAY_BUCKETS - 1);
+        // SAFETY: the value belongs to this CPU.
+        unsafe { (*delays).buckets[bucket] += packets };
     }
 }
 

@@ -29,6 +29,18 @@ macro_rules! programs {
             $crate::classify::<$teller>(&ctx, link(), direction)
         }
 
+        /// Frames that left, and waited in a helper device.
+        #[aya_ebpf::macros::classifier]
+        pub fn faultctl_back_out(ctx: aya_ebpf::programs::TcContext) -> i32 {
+            $crate::back(&ctx, fault_common::layout::Direction::Egress)
+        }
+
+        /// Frames that arrived, and waited in a helper device.
+        #[aya_ebpf::macros::classifier]
+        pub fn faultctl_back_in(ctx: aya_ebpf::programs::TcContext) -> i32 {
+            $crate::back(&ctx, fault_common::layout::Direction::Ingress)
+        }
+
         /// Frames that the interface's driver has received, of one buffer or several.
         #[aya_ebpf::macros::xdp(frags)]
         pub fn faultctl_xdp(ctx: aya_ebpf::programs::XdpContext) -> u32 {

@@ -35,10 +35,15 @@ impl<'a> Skb<'a> {
     /// Its packets on the wire and its bytes.
     #[inline(always)]
     pub fn size(&self) -> Size {
-        // SAFETY: the kernel hands a valid context; all three may be read on tc.
-        let (segments, size, bytes) = unsafe {
+        // SAFETY: the kernel hands a valid context; all of these may be read on tc.
+        let (segments, size, bytes, wire_bytes) = unsafe {
             let raw = self.skb();
-            ((*raw).gso_segs, (*raw).gso_size, (*raw).len)
+            (
+                (*raw).gso_segs,
+                (*raw).gso_size,
+                (*raw).len,
+                (*raw).wire_len,
+            )
         };
         // Super-packets from a guest or a tap come without a count.
         let packets = if segments == 0 && size != 0 {
@@ -49,6 +54,9 @@ impl<'a> Skb<'a> {
         Size {
             packets: packets.max(1),
             bytes,
+            // On ingress the kernel leaves out the link layer, and the headers of the
+            // segments that it has put together.
+            wire_bytes: wire_bytes.max(bytes),
         }
     }
 

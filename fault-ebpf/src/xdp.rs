@@ -32,6 +32,7 @@ impl<'a> Xdp<'a> {
         Size {
             packets: 1,
             bytes: bytes as u32,
+            wire_bytes: bytes as u32,
         }
     }
 }

@@ -4,23 +4,25 @@ use std::{sync::Arc, time::Duration};
 
 use fault_common::{
     layout::{ABI, Direction, Fault, Owner},
+    line::Line as Told,
     packet::Reason,
     random::draw,
 };
 
 use crate::{
     attach::{self, Attachment, Program},
-    clock::{boot_ns, nanos},
+    clock::{boot_ns, monotonic_ns, nanos},
     control_path::{self, Connection},
     error::{Error, KernelError},
     inject::{AttachMode, Hook},
     interface::Interface,
     lease::{self, Terms},
-    maps::{FarEnds, Loaded, wait_for_readers},
+    line::{self, Helper, Limits, Line},
+    maps::{FarEnds, Lines, Loaded, Room, wait_for_readers},
     namespace::Namespace,
     object::Object,
     process, signals,
-    snapshot::{RuleCount, Snapshot},
+    snapshot::{LineCount, RuleCount, Snapshot},
     spec::{FaultSpec, NamedRule, compile},
     verbose::{Source, Verbose},
 };
@@ -31,11 +33,22 @@ pub struct Active {
     pub interface: Interface,
     /// What the kernel was told.
     pub rules: Vec<NamedRule>,
-    fault: Fault,
     directions: &'static [Direction],
     programs: Vec<Program>,
     loaded: Loaded,
     attachment: Option<Attachment>,
+    lines: Vec<Held>,
+}
+
+/// The delay line of one direction.
+struct Held {
+    direction: Direction,
+    /// Until it is in force.
+    helper: Option<Helper>,
+    /// While it is.
+    line: Option<Line>,
+    /// What it had done at its end.
+    stats: line::Stats,
 }
 
 /// A fault on its interfaces, since one moment and until another.
@@ -76,6 +89,10 @@ pub struct Plan<'a> {
     pub hook: Hook,
     /// How to attach on tc.
     pub attach: AttachMode,
+    /// What holds packets that wait.
+    pub engine: line::Engine,
+    /// How many may wait, in each direction of an interface.
+    pub limits: Limits,
     /// The command line, for those who ask whose it is.
     pub command: &'a str,
 }
@@ -84,7 +101,21 @@ impl Faults {
     /// Puts a fault into force on all its interfaces, or on none.
     pub fn begin(plan: &Plan<'_>, object: Object<'_>) -> Result<Self, Error> {
         let netns_inode = plan.namespace.inode()?;
-        plan.namespace.run(|| begin(plan, object, netns_inode))
+        let interfaces = plan.namespace.run(|| {
+            if plan.interfaces.is_empty() {
+                Interface::all_but_loopback()
+            } else {
+                Interface::find(plan.interfaces)
+            }
+        })?;
+        // Not from within the namespace: whoever makes a device there holds it.
+        let lines = interfaces
+            .iter()
+            .map(|interface| helpers(plan, interface))
+            .collect::<Result<Vec<_>, _>>()?;
+        let places = interfaces.into_iter().zip(lines).collect();
+        plan.namespace
+            .run(|| begin(plan, object, netns_inode, places))
     }
 
     /// When it ends, if by time and nobody confirms it.
@@ -162,6 +193,15 @@ impl Faults {
             }
         }
         wait_for_readers();
+        // Nothing comes to them any more.
+        for held in self.active.iter_mut().flat_map(|active| &mut active.lines) {
+            if let Some(line) = held.line.take() {
+                match line.end() {
+                    Ok(stats) => held.stats = stats,
+                    Err(error) => result = result.and(Err(error)),
+                }
+            }
+        }
         result
     }
 
@@ -186,23 +226,29 @@ impl Drop for Faults {
 
 /// In the interfaces' namespace. What takes time comes first: when the first
 /// program is attached, only attaching is left to do.
-fn begin(plan: &Plan<'_>, object: Object<'_>, netns_inode: u64) -> Result<Faults, Error> {
+fn begin(
+    plan: &Plan<'_>,
+    object: Object<'_>,
+    netns_inode: u64,
+    places: Vec<(Interface, Vec<Held>)>,
+) -> Result<Faults, Error> {
     let directions = plan.spec.selectors.directions.each();
     let programs = Program::of(plan.hook, directions);
-    let interfaces = if plan.interfaces.is_empty() {
-        Interface::all_but_loopback()?
-    } else {
-        Interface::find(plan.interfaces)?
-    };
     let mut set = compile(plan.spec, plan.seed)?;
     let far_ends = Arc::new(FarEnds::take(&mut set));
-    let room = far_ends.room(plan.names);
+    let room = Room {
+        quantiles: set.quantiles.len(),
+        ..far_ends.room(plan.names)
+    };
     let mut active = Vec::new();
-    for (n, interface) in (0..).zip(interfaces) {
+    for (n, (interface, lines)) in (0..).zip(places) {
         // What crosses two interfaces is one flow.
         set.reseed(draw(plan.seed, n), plan.seed);
         let mut loaded = Loaded::new(object, interface.link, room)?;
         attach::load(&mut loaded, &programs)?;
+        for held in &lines {
+            line::load(&mut loaded.ebpf, held.direction)?;
+        }
         for connection in plan.spared {
             loaded.spare(&connection.key())?;
         }
@@ -214,11 +260,11 @@ fn begin(plan: &Plan<'_>, object: Object<'_>, netns_inode: u64) -> Result<Faults
         active.push(Active {
             interface,
             rules: set.rules.clone(),
-            fault: plan.spec.kind.fault(),
             directions,
             programs: programs.clone(),
             loaded,
             attachment: None,
+            lines,
         });
     }
     let since_ns = boot_ns();
@@ -250,7 +296,8 @@ impl Faults {
             programs,
             loaded,
             attachment,
-            ..
+            directions,
+            lines,
         } = &mut self.active[n];
         self.deadline_ns = self.deadline_ns.min(deadline_ns);
         for id in (loaded.first_rule()..).take(rules.len()) {
@@ -269,6 +316,21 @@ impl Faults {
             iface: cut(&interface.name),
             command: cut(plan.command),
         };
+        let mut told = directions
+            .iter()
+            .map(|direction| {
+                let helper = lines.iter().find(|held| held.direction == *direction);
+                let helper = helper.and_then(|held| held.helper.as_ref());
+                let line = helper.map_or(
+                    Told {
+                        iface: interface.index,
+                        ..Told::default()
+                    },
+                    |helper| helper.line(0),
+                );
+                Lines::of(&loaded.ebpf, *direction, line)
+            })
+            .collect::<Result<Vec<_>, _>>()?;
         let tables = &mut loaded.tables;
         *attachment = Some(attach::attach(
             &mut loaded.ebpf,
@@ -277,14 +339,47 @@ impl Faults {
             programs,
             plan.attach,
             |added_clsact| {
+                let born_ns = monotonic_ns();
+                for lines in &mut told {
+                    lines.set_born(born_ns)?;
+                }
                 tables.set_owner(&Owner {
                     added_clsact: u32::from(added_clsact),
                     ..owner
                 })
             },
         )?);
+        for (direction, told) in directions.iter().zip(told) {
+            let held = lines.iter_mut().find(|held| held.direction == *direction);
+            if let Some(held) = held
+                && let Some(helper) = held.helper.take()
+            {
+                let back = line::back(&mut loaded.ebpf, *direction)?;
+                held.line = Some(helper.start(plan.limits, told, back)?);
+            }
+        }
         Ok(())
     }
+}
+
+/// Helper devices for the directions of an interface, where packets are to wait.
+fn helpers(plan: &Plan<'_>, interface: &Interface) -> Result<Vec<Held>, KernelError> {
+    if !plan.spec.kind.holds() {
+        return Ok(Vec::new());
+    }
+    let directions = plan.spec.selectors.directions.each();
+    directions
+        .iter()
+        .map(|direction| {
+            let helper = Helper::open(plan.namespace, interface, *direction, plan.engine)?;
+            Ok(Held {
+                direction: *direction,
+                helper: Some(helper),
+                line: None,
+                stats: line::Stats::default(),
+            })
+        })
+        .collect()
 }
 
 impl Active {
@@ -292,6 +387,11 @@ impl Active {
     pub fn hooks(&self) -> Vec<&'static str> {
         let attachment = self.attachment.as_ref();
         attachment.map(Attachment::hooks).unwrap_or_default()
+    }
+
+    /// Whether packets wait.
+    pub fn holds(&self) -> bool {
+        !self.lines.is_empty()
     }
 
     /// What its maps cost the kernel, in bytes.
@@ -310,14 +410,26 @@ impl Active {
             for &direction in self.directions {
                 snapshot.counts.push(RuleCount {
                     rule: named.name.clone(),
-                    fault: self.fault,
+                    fault: Fault::from_number(named.rule.fault).unwrap_or(Fault::Loss),
                     iface: self.interface.name.clone(),
                     direction,
                     asked: named.asked.clone(),
                     probability: named.probability,
                     counters: self.loaded.tables.counters(id, direction)?,
+                    delays: self.loaded.tables.delays(id, direction)?,
                 });
             }
+        }
+        for held in &self.lines {
+            snapshot.lines.push(LineCount {
+                iface: self.interface.name.clone(),
+                direction: held.direction,
+                stats: match &held.line {
+                    Some(line) => line.stats()?,
+                    None => held.stats,
+                },
+                missed: self.loaded.tables.missed(held.direction)?,
+            });
         }
         for reason in Reason::ALL {
             let count = self.loaded.tables.reason(reason)?;

@@ -8,8 +8,8 @@ use aya::{
 };
 
 use crate::{
-    bpf, error::KernelError, inject::AttachMode, interface::Interface, maps::Loaded,
-    namespace::Namespace, xdp,
+    bpf, clsact::Lock, error::KernelError, inject::AttachMode, interface::Interface, maps::Loaded,
+    namespace::Namespace, signals, xdp,
 };
 
 mod filters;
@@ -65,11 +65,15 @@ pub fn attach(
     mode: AttachMode,
     mut before: impl FnMut(bool) -> Result<(), KernelError>,
 ) -> Result<Attachment, KernelError> {
-    before(false)?;
-    let mut attachment = Attachment::default();
     let (xdp, tc): (Vec<_>, Vec<_>) = programs
         .iter()
         .partition(|program| **program == Program::Xdp);
+    // Whoever comes to a hook later is in front there, and says so by a later time.
+    let _lock = (!tc.is_empty())
+        .then(|| Lock::take(signals::pending))
+        .transpose()?;
+    before(false)?;
+    let mut attachment = Attachment::default();
     if !xdp.is_empty() {
         attachment.links.push(attach_xdp(ebpf, iface)?);
     }

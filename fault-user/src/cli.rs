@@ -8,9 +8,10 @@ use fault_common::layout::PortRange;
 use ipnet::IpNet;
 
 use crate::container::ContainerId;
+use crate::netem::Rate;
 use crate::spec::{
     BurstLength, Dscp, Endpoint, FourStates, Gemodel, Percent, Protocol, SkbMark, count, duration,
-    endpoint, percent, port,
+    endpoint, hold, percent, port,
 };
 
 mod parse;
@@ -52,6 +53,17 @@ pub enum Verb {
     Down(DownArgs),
     /// Mark packets: the skb mark, the DSCP, or both
     Mark(MarkArgs),
+    /// Let packets wait
+    #[command(visible_alias = "delay")]
+    Latency(LatencyArgs),
+    /// Let packets wait, but for some that go ahead
+    Reorder(ReorderArgs),
+    /// Send packets twice
+    Duplicate(DuplicateArgs),
+    /// Send packets no faster than a rate
+    Rate(RateArgs),
+    /// Do what netem does for these words of tc-netem(8)
+    Netem(NetemArgs),
     /// List the faults that are active on this machine
     Status(StatusArgs),
     /// End faults, and remove what a killed process left
@@ -218,6 +230,226 @@ pub struct MarkArgs {
     pub life: Life,
 }
 
+/// `faultctl latency`
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "\
+faultctl latency <TIME> --iface <NAME> [OPTIONS] [-- <COMMAND>...]
+       faultctl latency --profile <PROFILE> --iface <NAME> [OPTIONS] [-- <COMMAND>...]",
+    after_help = "\
+Examples:
+  faultctl latency 1s --iface eth0                    what leaves arrives a second later
+  faultctl latency 100ms --jitter 10ms --distribution normal --iface eth0
+  faultctl latency 50ms --iface eth0 --to 10.0.0.0/8 --direction both --for 60s
+  faultctl latency --profile cross-region --iface eth0 --to db.example.org"
+)]
+pub struct LatencyArgs {
+    /// How long: 1s, 100ms, 250us; a bare number is milliseconds
+    #[arg(
+        required_unless_present = "profile",
+        value_parser = hold::parse_delay,
+        allow_negative_numbers = true
+    )]
+    pub time: Option<Duration>,
+    /// How much it varies
+    #[command(flatten)]
+    pub jitter: JitterArgs,
+    /// The round trip of a distance: same-region (75 ms) or cross-region (150 ms)
+    #[arg(
+        long,
+        value_enum,
+        hide_possible_values = true,
+        conflicts_with_all = ["time", "jitter", "correlation", "distribution"]
+    )]
+    pub profile: Option<Profile>,
+    /// Which packets.
+    #[command(flatten)]
+    pub selectors: Selectors,
+    /// How packets are held.
+    #[command(flatten)]
+    pub hold: Hold,
+    /// How long.
+    #[command(flatten)]
+    pub life: Life,
+}
+
+/// How a delay varies.
+#[derive(Debug, Args)]
+pub struct JitterArgs {
+    /// How much it varies, above and below
+    #[arg(long, value_name = "TIME", value_parser = hold::parse_jitter, allow_hyphen_values = true)]
+    pub jitter: Option<Duration>,
+    /// How often a packet waits as long as the one before, in points
+    #[arg(
+        long,
+        value_name = "PERCENT",
+        requires = "jitter",
+        allow_negative_numbers = true
+    )]
+    pub correlation: Option<Percent>,
+    /// uniform, normal, pareto, paretonormal, or a .dist file [default: uniform]
+    #[arg(long, value_name = "NAME|FILE", requires = "jitter", value_parser = NonEmptyStringValueParser::new())]
+    pub distribution: Option<String>,
+}
+
+/// The distance of machines, by what a round trip takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Profile {
+    /// Two zones of one region.
+    SameRegion,
+    /// Two regions.
+    CrossRegion,
+}
+
+impl Profile {
+    /// What a round trip takes.
+    pub const fn round_trip(self) -> Duration {
+        match self {
+            Self::SameRegion => Duration::from_millis(75),
+            Self::CrossRegion => Duration::from_millis(150),
+        }
+    }
+}
+
+/// `faultctl reorder`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  faultctl reorder 25 --iface eth0                    a quarter goes at once, the others 10 ms later
+  faultctl reorder 25 --correlation 50 --delay 20ms --iface eth0
+  faultctl reorder 100 --gap 5 --iface eth0           every fifth goes at once")]
+pub struct ReorderArgs {
+    /// Share of packets that go ahead of the others, in points
+    #[arg(allow_negative_numbers = true)]
+    pub percent: Percent,
+    /// How often a packet shares the fate of the one before, in points
+    #[arg(long, value_name = "PERCENT", allow_negative_numbers = true)]
+    pub correlation: Option<Percent>,
+    /// Let one packet in so many go ahead at most
+    #[arg(long, value_name = "N", value_parser = hold::parse_gap, allow_negative_numbers = true, default_value = "1")]
+    pub gap: u32,
+    /// How long the others wait
+    #[arg(long, value_name = "TIME", value_parser = hold::parse_delay, allow_hyphen_values = true, default_value = "10ms")]
+    pub delay: Duration,
+    /// Which packets.
+    #[command(flatten)]
+    pub selectors: Selectors,
+    /// How packets are held.
+    #[command(flatten)]
+    pub hold: Hold,
+    /// How long.
+    #[command(flatten)]
+    pub life: Life,
+}
+
+/// `faultctl duplicate`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  faultctl duplicate 1 --iface eth0
+  faultctl duplicate 10 --correlation 50 --iface eth0 --proto udp --for 60s")]
+pub struct DuplicateArgs {
+    /// Share of packets to send twice, in points
+    #[arg(allow_negative_numbers = true)]
+    pub percent: Percent,
+    /// How often a packet shares the fate of the one before, in points
+    #[arg(long, value_name = "PERCENT", allow_negative_numbers = true)]
+    pub correlation: Option<Percent>,
+    /// Which packets.
+    #[command(flatten)]
+    pub selectors: Selectors,
+    /// How long.
+    #[command(flatten)]
+    pub life: Life,
+}
+
+/// `faultctl rate`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  faultctl rate 10mbit --iface eth0
+  faultctl rate 1mbit --burst 32kb --limit 100 --iface eth0 --to 10.0.0.7
+  faultctl rate 56kbit --overhead 24 --iface eth0 --direction both")]
+pub struct RateArgs {
+    /// The speed: 10mbit, 1gbit, 500kbps (bytes)
+    #[arg(value_parser = hold::parse_rate, allow_negative_numbers = true)]
+    pub rate: Rate,
+    /// Let so many bytes go at once after a pause
+    #[arg(long, value_name = "SIZE", value_parser = hold::parse_size, allow_hyphen_values = true, default_value = "0")]
+    pub burst: u32,
+    /// Count each packet for so many bytes more
+    #[arg(long, value_name = "BYTES", value_parser = hold::parse_overhead, allow_negative_numbers = true, default_value = "0")]
+    pub overhead: i32,
+    /// Which packets.
+    #[command(flatten)]
+    pub selectors: Selectors,
+    /// How packets are held.
+    #[command(flatten)]
+    pub hold: Hold,
+    /// How long.
+    #[command(flatten)]
+    pub life: Life,
+}
+
+/// `faultctl netem`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  faultctl netem 'delay 100ms 10ms 25%' --iface eth0
+  faultctl netem 'delay 100ms loss gemodel 1% 10% duplicate 1%' --iface eth0 --to 10.0.0.7
+  faultctl netem 'rate 1mbit limit 100' --iface eth0
+
+Units and defaults are netem's: `delay 100` is 100 microseconds, and 1000 packets wait at most")]
+pub struct NetemArgs {
+    /// Words of tc-netem(8): limit, delay, loss, duplicate, reorder, rate, seed
+    #[arg(required = true, value_name = "WORDS")]
+    pub words: Vec<String>,
+    /// Which packets.
+    #[command(flatten)]
+    pub selectors: Selectors,
+    /// What holds packets that wait: auto, fq (the kernel), tap (this process)
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
+    pub engine: Engine,
+    /// How long.
+    #[command(flatten)]
+    pub life: Life,
+}
+
+/// How packets are held.
+#[derive(Debug, Args)]
+pub struct Hold {
+    /// Hold so many packets at most in each direction, and lose what comes beyond
+    #[arg(long, value_name = "N", value_parser = hold::parse_limit, allow_negative_numbers = true)]
+    pub limit: Option<u32>,
+    /// What holds packets that wait: auto, fq (the kernel), tap (this process)
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
+    pub engine: Engine,
+}
+
+/// What holds packets that wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Engine {
+    /// fq where the kernel has it.
+    #[default]
+    Auto,
+    /// The kernel.
+    Fq,
+    /// This process.
+    Tap,
+}
+
 /// Which packets a fault takes.
 #[derive(Debug, Args)]
 #[command(
@@ -270,7 +502,7 @@ pub struct Selectors {
     /// Share of flows, in points: all packets of a flow, or none
     #[arg(long, value_name = "PERCENT", value_parser = percent::parse_share, allow_negative_numbers = true)]
     pub flows: Option<Percent>,
-    /// egress, ingress or both [default for loss and mark: egress]
+    /// egress, ingress or both [default: egress; for partition and down: both]
     #[arg(long, value_enum, hide_possible_values = true)]
     pub direction: Option<Direction>,
     /// Where frames that come in are taken: auto (tc), tc, xdp

@@ -4,7 +4,10 @@ use std::{fmt::Write as _, io, path::PathBuf};
 
 use ipnet::IpNet;
 
-use crate::spec::{BurstLength, Percent, ValueError};
+use crate::{
+    netem::{DistributionError, NetemError},
+    spec::{BurstLength, Percent, ValueError},
+};
 
 mod kernel;
 
@@ -67,8 +70,26 @@ pub enum Error {
     #[error("`--hook xdp` takes what comes in, and `--direction` says egress only")]
     XdpEgress,
     /// XDP for what is not lost.
-    #[error("`--hook xdp` can only lose packets, and this is a `mark`")]
-    XdpMark,
+    #[error("`--hook xdp` can only lose packets, and this is `{verb}`")]
+    XdpVerb {
+        /// The verb.
+        verb: &'static str,
+    },
+    /// Words that are not netem's.
+    #[error(transparent)]
+    Netem(#[from] NetemError),
+    /// A word of netem that has no fault here.
+    #[error("`{word}` of netem is not there yet")]
+    NetemWord {
+        /// The word.
+        word: &'static str,
+    },
+    /// Chances of netem's `loss state` that are more than certain together.
+    #[error("`loss state` of netem")]
+    NetemStates(#[source] ValueError),
+    /// The table of a distribution cannot be had.
+    #[error(transparent)]
+    Distribution(#[from] DistributionError),
 
     /// Bursts that would have to overlap to lose so much.
     #[error("`--burst {length}` cannot lose {percent}, but {most} at most")]
@@ -195,7 +216,15 @@ impl Error {
                 "add `--direction ingress`, or `both` to take egress on tc; or leave out `--hook`"
                     .into()
             }
-            Self::XdpMark => "leave out `--hook xdp`: an XDP program sees no skb".into(),
+            Self::XdpVerb { .. } => "leave out `--hook xdp`: an XDP program sees no skb".into(),
+            Self::Netem(error) => error.hint(),
+            Self::NetemWord { word } => {
+                format!(
+                    "leave `{word}` out; `loss`, `delay`, `reorder`, `duplicate` and `rate` are there"
+                )
+            }
+            Self::NetemStates(error) => return error.hint(),
+            Self::Distribution(error) => error.hint(),
             Self::BurstTooShort {
                 shortest: Some(shortest),
                 ..
@@ -239,12 +268,16 @@ impl Error {
             | Self::FamiliesDiffer
             | Self::NothingLeft
             | Self::XdpEgress
-            | Self::XdpMark
+            | Self::XdpVerb { .. }
+            | Self::Netem(_)
+            | Self::NetemWord { .. }
+            | Self::NetemStates(_)
             | Self::BurstTooShort { .. } => 2,
             Self::File { .. }
             | Self::EmptyFile { .. }
             | Self::FileLine { .. }
             | Self::FileName { .. }
+            | Self::Distribution(_)
             | Self::HostName { .. }
             | Self::Kernel(_)
             | Self::Command { .. }

@@ -11,13 +11,14 @@ use crate::{
     control_path,
     error::KernelError,
     follow::Names,
+    line::{Engine, Limits},
     metrics,
     namespace::{Namespace, Place},
     object::Object,
     privilege,
     session::Session,
     signals::Caught,
-    spec::{Directions, FaultKind, FaultSpec, endpoint::Resolved},
+    spec::{Directions, FaultSpec, endpoint::Resolved},
 };
 
 mod kept;
@@ -50,6 +51,10 @@ pub struct Request {
     pub hook: Hook,
     /// How to attach on tc.
     pub attach: AttachMode,
+    /// What holds packets that wait.
+    pub engine: Engine,
+    /// How many may wait, in each direction of an interface.
+    pub limits: Limits,
     /// Whether to tell of packets one by one.
     pub verbose: bool,
     /// The child command and its arguments; empty for none.
@@ -98,7 +103,9 @@ impl Hook {
     /// Refuses a fault that it can't do.
     pub fn check(self, spec: &FaultSpec) -> Result<(), Error> {
         match self {
-            Self::Xdp if matches!(spec.kind, FaultKind::Mark(_)) => Err(Error::XdpMark),
+            Self::Xdp if !spec.kind.only_loses() => Err(Error::XdpVerb {
+                verb: spec.kind.name(),
+            }),
             Self::Xdp if spec.selectors.directions == Directions::Egress => Err(Error::XdpEgress),
             _ => Ok(()),
         }
@@ -153,6 +160,8 @@ pub fn run(request: &Request) -> Result<i32, Error> {
             names: request.far_ends.names().len(),
             hook: request.hook,
             attach: request.attach,
+            engine: request.engine,
+            limits: request.limits,
             command: &command,
         },
         object,

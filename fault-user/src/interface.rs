@@ -6,7 +6,7 @@ use fault_common::packet::LinkLayer;
 use futures_util::TryStreamExt as _;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage};
 
-use crate::{error::KernelError, netlink};
+use crate::{error::KernelError, line, netlink};
 
 pub mod ethtool;
 
@@ -49,6 +49,7 @@ impl Interface {
             .filter(|message| {
                 let header = &message.header;
                 header.link_layer_type != LinkLayerType::Loopback
+                    && !name_of(message).is_some_and(line::is_helper)
                     && (link_layer(header.link_layer_type).is_some()
                         || header.flags.contains(LinkFlags::Up))
             })

@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use aya::programs::SchedClassifier;
+use aya::{Ebpf, programs::SchedClassifier};
 use fault_common::{layout::Direction, line};
 
 use crate::{
@@ -35,9 +35,21 @@ mod frame;
 mod queue;
 mod tap;
 
-use engine::{Counts, Engine, stop_event};
+use engine::{Counts, Holder, stop_event};
 pub use queue::Limits;
 use tap::Tap;
+
+/// What holds packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Engine {
+    /// The best that the kernel has.
+    #[default]
+    Auto,
+    /// The kernel's own queue by departure time.
+    Fq,
+    /// This process, behind a TAP.
+    Tap,
+}
 
 /// A helper device for one direction of an interface; nothing is held yet.
 #[derive(Debug)]
@@ -75,6 +87,40 @@ pub struct Stats {
     pub most_late: Duration,
 }
 
+/// Whether an interface of this name is one of ours.
+pub fn is_helper(name: &str) -> bool {
+    name.starts_with("fc-")
+}
+
+/// Loads the program for the helper of a direction.
+pub fn load(ebpf: &mut Ebpf, direction: Direction) -> Result<(), KernelError> {
+    back(ebpf, direction)?
+        .load()
+        .map_err(|source| KernelError::Program {
+            what: "load",
+            program: name(direction),
+            source: Box::new(source),
+        })
+}
+
+/// The program for the helper of a direction.
+pub fn back(ebpf: &mut Ebpf, direction: Direction) -> Result<&mut SchedClassifier, KernelError> {
+    let program = ebpf.program_mut(name(direction));
+    let program = program.ok_or(KernelError::ObjectVersion)?;
+    program.try_into().map_err(|source| KernelError::Program {
+        what: "find",
+        program: name(direction),
+        source: Box::new(source),
+    })
+}
+
+fn name(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Egress => "faultctl_back_out",
+        Direction::Ingress => "faultctl_back_in",
+    }
+}
+
 impl Helper {
     /// Makes the device `fc-IFACE-out0` or `fc-IFACE-in0`, or the next number, in the
     /// interface's namespace. More than one queue means more than one thread.
@@ -82,10 +128,17 @@ impl Helper {
         namespace: &Namespace,
         iface: &Interface,
         direction: Direction,
-        queues: usize,
+        engine: Engine,
     ) -> Result<Self, KernelError> {
+        if engine == Engine::Fq {
+            return Err(KernelError::Feature {
+                feature: "fq",
+                fix: "use `--engine tap`",
+                source: "not there yet".into(),
+            });
+        }
         Ok(Self {
-            tap: Tap::open(namespace, iface, direction, queues)?,
+            tap: Tap::open(namespace, iface, direction, 1)?,
             iface: iface.clone(),
             namespace: namespace.clone(),
         })
@@ -140,7 +193,7 @@ impl Helper {
             bytes: limits.bytes / threads,
         };
         for queue in self.tap.queues {
-            let engine = Engine {
+            let holder = Holder {
                 tap: queue,
                 stop: Arc::clone(&line.stop),
                 link: self.iface.link,
@@ -150,7 +203,7 @@ impl Helper {
             };
             let thread = thread::Builder::new()
                 .name("line".into())
-                .spawn(move || engine.run())
+                .spawn(move || holder.run())
                 .map_err(KernelError::system("start a thread"))?;
             line.threads.push(thread);
         }

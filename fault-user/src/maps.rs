@@ -18,8 +18,8 @@ use aya::{
 };
 use fault_common::{
     layout::{
-        Config, Connection, Direction, RULES, RULES_PER_SET, RULES_PER_TARGET, Rule, SETS, State,
-        Step, TARGETS_PER_SET, Target,
+        Config, Connection, Direction, Memory, RULES, RULES_PER_SET, RULES_PER_TARGET, Rule, SETS,
+        State, Step, TARGETS_PER_SET, Target,
     },
     packet::LinkLayer,
 };
@@ -46,6 +46,8 @@ pub struct Loaded {
     filter_words: u32,
     steps: Array<MapData, Step>,
     states: Array<MapData, State>,
+    memories: Array<MapData, Memory>,
+    quantiles: OwnedFd,
     spared: HashMap<MapData, Connection, u32>,
     /// Bits of [`Config::tables`] beside those of the rule sets.
     spares: u32,
@@ -66,12 +68,14 @@ impl Loaded {
             .override_global("NO_LINK_LAYER", &no_link_layer, true)
             .map_max_entries("FAR_ENDS", entries.max(1))
             .map_max_entries("FILTER", SETS * filter_words)
+            .map_max_entries("QUANTILES", number(room.quantiles)?.max(1))
             .load(object.bytes())
             .map_err(KernelError::load)?;
         let deadlines = Deadlines::of(&ebpf)?;
         let owner = descriptor(&ebpf, "OWNER")?;
         let table = descriptor(&ebpf, "FAR_ENDS")?;
         let filter = descriptor(&ebpf, "FILTER")?;
+        let quantiles = descriptor(&ebpf, "QUANTILES")?;
         let memory = memory::charged(ebpf.maps().filter_map(|(_, map)| data(map)));
         let mut take = |name| ebpf.take_map(name);
         let tables = Tables::from_maps(memory, &mut take)?;
@@ -82,6 +86,8 @@ impl Loaded {
             filter,
             filter_words,
             states: map("STATES", take("STATES"))?,
+            memories: map("MEMORY", take("MEMORY"))?,
+            quantiles,
             spared: map("SPARED_LIST", take("SPARED_LIST"))?,
             spares: 0,
             set: SETS - 1,
@@ -184,10 +190,14 @@ impl Loaded {
                 self.states
                     .set(slot, State::default(), 0)
                     .map_err(KernelError::map("STATES"))?;
+                self.memories
+                    .set(slot, Memory::default(), 0)
+                    .map_err(KernelError::map("MEMORY"))?;
                 self.tables.reset(slot)?;
             }
         }
-        Ok(())
+        let quantiles = (0..).zip(set.quantiles.iter().copied());
+        batch::insert(self.quantiles.as_fd(), quantiles).map_err(KernelError::map_io("QUANTILES"))
     }
 
     fn write_far_ends(

@@ -19,6 +19,10 @@ use prometheus::{
 
 use crate::{Error, error::KernelError, snapshot::Snapshot};
 
+mod delays;
+
+use delays::InjectedDelay;
+
 /// Takes the address, before any fault is in force.
 pub fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
     let listen = || {
@@ -68,7 +72,7 @@ fn fill(registry: &Registry, snapshot: &Snapshot) -> Result<(), prometheus::Erro
     let packets = IntCounterVec::new(
         Opts::new(
             "faultctl_packets_total",
-            "Wire packets that a rule matched, lost or marked",
+            "Wire packets that a rule matched, lost, delayed, sent twice or marked",
         ),
         &["iface", "direction", "rule", "outcome"],
     )?;
@@ -86,7 +90,7 @@ fn fill(registry: &Registry, snapshot: &Snapshot) -> Result<(), prometheus::Erro
     let ratio = GaugeVec::new(
         Opts::new(
             "faultctl_rule_ratio",
-            "Share of packets that the rule is to lose, and that it lost or marked",
+            "Share of packets that the rule is to lose, and that it did something to",
         ),
         &["rule", "kind"],
     )?;
@@ -104,6 +108,28 @@ fn fill(registry: &Registry, snapshot: &Snapshot) -> Result<(), prometheus::Erro
         ),
         &[],
     )?;
+    let line = IntCounterVec::new(
+        Opts::new(
+            "faultctl_line_frames_total",
+            "Frames that the delay line held, sent on or lost, or could not hold",
+        ),
+        &["iface", "direction", "outcome"],
+    )?;
+    registry.register(Box::new(line.clone()))?;
+    if let Some(delays) = InjectedDelay::of(snapshot)? {
+        registry.register(Box::new(delays))?;
+    }
+    for count in &snapshot.lines {
+        for (outcome, n) in [
+            ("held", count.stats.held),
+            ("sent", count.stats.sent),
+            ("dropped", count.stats.dropped),
+            ("missed", count.missed),
+        ] {
+            line.with_label_values(&[&*count.iface, count.direction.name(), outcome])
+                .inc_by(n);
+        }
+    }
     for collector in [&packets, &bytes, &unparsed] {
         registry.register(Box::new(collector.clone()))?;
     }
@@ -117,6 +143,8 @@ fn fill(registry: &Registry, snapshot: &Snapshot) -> Result<(), prometheus::Erro
         for (outcome, n) in [
             ("matched", counters.matched_packets),
             ("dropped", counters.dropped_packets),
+            ("delayed", counters.delayed_packets),
+            ("duplicated", counters.duplicated_packets),
             ("marked", counters.marked_packets),
         ] {
             packets.with_label_values(&labels(outcome)).inc_by(n);
@@ -160,10 +188,7 @@ fn injected(snapshot: &Snapshot, rule: &str) -> Option<f64> {
     let (mut touched, mut matched) = (0, 0);
     for count in snapshot.counts.iter().filter(|count| count.rule == rule) {
         matched += count.counters.matched_packets;
-        touched += match count.fault {
-            Fault::Mark => count.counters.marked_packets,
-            Fault::Loss | Fault::Partition | Fault::Down => count.counters.dropped_packets,
-        };
+        touched += count.touched();
     }
     (matched > 0).then(|| touched as f64 / matched as f64)
 }

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use crate::spec::Percent;
 
+mod asked;
 pub mod distribution;
 mod error;
 mod number;
@@ -27,9 +28,9 @@ mod show;
 pub mod tc;
 #[cfg(test)]
 mod truth;
-mod unit;
+pub(crate) mod unit;
 
-pub use distribution::Distribution;
+pub use distribution::{Distribution, DistributionError};
 pub use error::{Expected, NetemError};
 pub use parse::parse;
 

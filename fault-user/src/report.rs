@@ -64,7 +64,7 @@ pub struct StartedRule {
     /// Its name.
     pub rule: String,
     /// What it is: the verb.
-    pub fault: &'static str,
+    pub fault: String,
     /// The interface.
     pub iface: String,
     /// Directions, as `--direction` has them.

@@ -20,6 +20,7 @@ use crate::{
     error::KernelError,
     inject::{AttachMode, Hook},
     lease::{LEASE, Lease},
+    line,
     object::Object,
     privilege,
     report::{Event, Reporter},
@@ -157,6 +158,8 @@ fn begin(
         confirm: None,
         hook,
         attach,
+        engine: line::Engine::Auto,
+        limits: line::Limits::default(),
         command: "selftest",
     };
     Faults::begin(&plan, object)

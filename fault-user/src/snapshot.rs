@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use fault_common::{
-    layout::{Counters, Direction, Fault},
+    layout::{Counters, Delays, Direction, Fault},
     packet::Reason,
 };
 
-use crate::down::LinkMode;
+use crate::{down::LinkMode, line};
 
 /// What one rule did on one interface in one direction.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +26,8 @@ pub struct RuleCount {
     pub probability: Option<f64>,
     /// What it did.
     pub counters: Counters,
+    /// How long packets were told to wait.
+    pub delays: Delays,
 }
 
 impl RuleCount {
@@ -35,13 +37,44 @@ impl RuleCount {
         reason = "a ratio to look at; counters below 2^53 are exact"
     )]
     pub fn injected(&self) -> Option<f64> {
-        let touched = match self.fault {
-            Fault::Mark => self.counters.marked_packets,
-            Fault::Loss | Fault::Partition | Fault::Down => self.counters.dropped_packets,
-        };
         let matched = self.counters.matched_packets;
-        (matched > 0).then(|| touched as f64 / matched as f64)
+        (matched > 0).then(|| self.touched() as f64 / matched as f64)
     }
+
+    /// How many packets it did something to, in the sense of the fault's name.
+    pub fn touched(&self) -> u64 {
+        let counters = &self.counters;
+        match self.fault {
+            Fault::Mark => counters.marked_packets,
+            Fault::Loss | Fault::Partition | Fault::Down => counters.dropped_packets,
+            Fault::Latency | Fault::Rate => counters.delayed_packets,
+            // Those that went ahead.
+            Fault::Reorder => counters
+                .matched_packets
+                .saturating_sub(counters.delayed_packets),
+            Fault::Duplicate => counters.duplicated_packets,
+        }
+    }
+
+    /// How long packets were told to wait on average; `None` while none was.
+    pub fn mean_delay(&self) -> Option<Duration> {
+        let packets = self.counters.delayed_packets;
+        let ns = self.counters.delayed_ns.checked_div(packets)?;
+        Some(Duration::from_nanos(ns))
+    }
+}
+
+/// What one delay line did.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LineCount {
+    /// The interface.
+    pub iface: String,
+    /// The direction.
+    pub direction: Direction,
+    /// What became of the frames that it held.
+    pub stats: line::Stats,
+    /// Frames that were to wait or to come twice, and could not.
+    pub missed: u64,
 }
 
 /// A link that is away.
@@ -58,6 +91,8 @@ pub struct LinkAway {
 pub struct Snapshot {
     /// By rule, interface and direction.
     pub counts: Vec<RuleCount>,
+    /// By interface and direction, where packets wait.
+    pub lines: Vec<LineCount>,
     /// Frames that could not be read in full, by interface.
     pub unparsed: Vec<(String, Reason, u64)>,
     /// Links that are away; the kernel does not count what they lose.

@@ -7,12 +7,16 @@ use std::num::NonZeroU64;
 use fault_common::layout::{Direction, Fault, PortRange};
 use ipnet::IpNet;
 
+use crate::netem as words;
+
 pub mod burst;
 pub mod compile;
 pub mod count;
 pub mod duration;
 pub mod endpoint;
+pub mod hold;
 pub mod mark;
+mod netem;
 pub mod percent;
 pub mod port;
 pub mod protocol;
@@ -39,7 +43,7 @@ pub struct FaultSpec {
 }
 
 /// What happens to a packet.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum FaultKind {
     /// Some are lost.
     Loss(Loss),
@@ -49,6 +53,26 @@ pub enum FaultKind {
     Down,
     /// They are marked.
     Mark(Mark),
+    /// They wait.
+    Latency(words::Delay),
+    /// They wait, but for some that go ahead.
+    Reorder {
+        /// How long.
+        delay: words::Delay,
+        /// Which go ahead.
+        reorder: words::Reorder,
+    },
+    /// Some come twice.
+    Duplicate(words::Chance),
+    /// They wait for their turn on a link of some speed.
+    Rate {
+        /// The speed.
+        rate: words::Rate,
+        /// Bytes that may go at once.
+        burst: u32,
+    },
+    /// Several of these, in netem's order.
+    Netem(Vec<Self>),
 }
 
 /// Which packets are lost.
@@ -116,27 +140,60 @@ pub enum Directions {
 }
 
 impl FaultKind {
-    /// The name in the maps.
-    pub fn fault(&self) -> Fault {
+    /// The verb that asks for it, which is also the name of its rule.
+    pub fn name(&self) -> &'static str {
         match self {
-            Self::Loss(_) => Fault::Loss,
-            Self::Partition => Fault::Partition,
-            Self::Down => Fault::Down,
-            Self::Mark(_) => Fault::Mark,
+            Self::Loss(_) => Fault::Loss.name(),
+            Self::Partition => Fault::Partition.name(),
+            Self::Down => Fault::Down.name(),
+            Self::Mark(_) => Fault::Mark.name(),
+            Self::Latency(_) => Fault::Latency.name(),
+            Self::Reorder { .. } => Fault::Reorder.name(),
+            Self::Duplicate(_) => Fault::Duplicate.name(),
+            Self::Rate { .. } => Fault::Rate.name(),
+            Self::Netem(_) => "netem",
         }
     }
 
-    /// The verb that asks for it, which is also the name of its rule.
-    pub fn name(&self) -> &'static str {
-        self.fault().name()
+    /// The faults that it is made of, in the order in which a packet meets them.
+    pub fn parts(&self) -> &[Self] {
+        match self {
+            Self::Netem(parts) => parts,
+            one => std::slice::from_ref(one),
+        }
+    }
+
+    /// Whether packets wait.
+    pub fn holds(&self) -> bool {
+        self.parts().iter().any(|part| {
+            matches!(
+                part,
+                Self::Latency(_) | Self::Reorder { .. } | Self::Rate { .. }
+            )
+        })
+    }
+
+    /// Whether all that it does is to lose packets.
+    pub fn only_loses(&self) -> bool {
+        self.parts()
+            .iter()
+            .all(|part| matches!(part, Self::Loss(_) | Self::Partition | Self::Down))
+    }
+
+    /// How long packets wait, if they do for a time that was asked for.
+    pub fn delay(&self) -> Option<&words::Delay> {
+        self.parts().iter().find_map(|part| match part {
+            Self::Latency(delay) | Self::Reorder { delay, .. } => Some(delay),
+            _ => None,
+        })
     }
 
     /// The directions when none are asked for: egress, as netem; both for what
     /// cuts a machine off.
     pub fn default_directions(&self) -> Directions {
         match self {
-            Self::Loss(_) | Self::Mark(_) => Directions::Egress,
             Self::Partition | Self::Down => Directions::Both,
+            _ => Directions::Egress,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use fault_common::layout::Direction;
+use fault_common::layout::{self, Direction};
 
 use crate::{
     Error, clock,
@@ -182,12 +182,13 @@ fn counts(fault: &Fault, direction: Direction) -> Result<Vec<RuleCount>, KernelE
         };
         counts.push(RuleCount {
             rule: kind.name().into(),
-            fault: kind.fault(),
+            fault: layout::Fault::from_number(rule.fault).unwrap_or(layout::Fault::Loss),
             iface: fault.iface(),
             direction,
             asked: kind.asked(),
             probability: kind.probability(),
             counters: fault.tables.counters(id, direction)?,
+            delays: fault.tables.delays(id, direction)?,
         });
     }
     Ok(counts)

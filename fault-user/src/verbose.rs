@@ -154,6 +154,8 @@ impl Hearer {
             0 => Decision::Pass,
             1 => Decision::Drop,
             2 => Decision::Mark,
+            3 => Decision::Delay,
+            4 => Decision::Duplicate,
             _ => return None,
         };
         let direction = *Direction::ALL.get(next::<usize>(&mut words)?)?;
@@ -204,6 +206,8 @@ impl Packet {
             Decision::Pass => "passed",
             Decision::Drop => "dropped",
             Decision::Mark => "marked",
+            Decision::Delay => "delayed",
+            Decision::Duplicate => "duplicated",
         }
     }
 }

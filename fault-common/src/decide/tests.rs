@@ -128,7 +128,7 @@ fn chain_moves_on_with_each_packet_and_its_draws_are_those_of_the_rule() {
             chain = rule.chain.next(chain, bits);
             state = next(&rule, turn);
             assert_eq!((state.sequence(), state.chain()), (sequence + 1, chain));
-            let lost = decide_in_bursts(&rule, turn, chain) == Decision::Drop;
+            let lost = decide_by_chain(&rule, turn, chain) == Decision::Drop;
             assert_eq!(lost, rule.chain.loses(chain, bits));
         }
     }

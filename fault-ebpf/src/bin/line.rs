@@ -15,15 +15,15 @@ use aya_ebpf::{
     bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC},
     helpers::{bpf_get_prandom_u32, bpf_ktime_get_ns, bpf_redirect},
     macros::{classifier, map},
-    maps::{Array, PerCpuArray},
+    maps::PerCpuArray,
     programs::TcContext,
 };
-use fault_common::{layout::Direction, line::Line};
-use fault_ebpf::line::{decided, give_back, hold};
-
-/// By direction.
-#[map]
-static LINES: Array<Line> = Array::with_max_entries(Direction::COUNT, 0);
+use fault_common::layout::Direction;
+use fault_ebpf::{
+    back,
+    line::{decided, hold},
+    maps::line,
+};
 
 /// Frames that were decided about, by direction.
 #[map]
@@ -61,7 +61,7 @@ pub fn line_back_in(ctx: TcContext) -> i32 {
 
 #[inline(always)]
 fn classify(ctx: &TcContext, direction: Direction) -> i32 {
-    let Some(line) = LINES.get(direction as u32) else {
+    let Some(line) = line(direction) else {
         return TC_ACT_UNSPEC;
     };
     if decided(ctx, line) {
@@ -92,14 +92,7 @@ fn classify(ctx: &TcContext, direction: Direction) -> i32 {
     }
     // SAFETY: takes nothing, returns a number.
     let now_ns = unsafe { bpf_ktime_get_ns() };
-    hold(ctx, line, now_ns, now_ns + delay_ns).unwrap_or(TC_ACT_UNSPEC)
-}
-
-#[inline(always)]
-fn back(ctx: &TcContext, direction: Direction) -> i32 {
-    LINES
-        .get(direction as u32)
-        .map_or(TC_ACT_SHOT, |line| give_back(ctx, line, direction))
+    hold(ctx, line, now_ns, now_ns + delay_ns, false).unwrap_or(TC_ACT_UNSPEC)
 }
 
 #[panic_handler]

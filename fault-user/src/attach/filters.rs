@@ -12,7 +12,7 @@ use crate::{
     interface::{self, Interface},
     inventory,
     namespace::Namespace,
-    privilege, signals,
+    privilege,
 };
 
 /// Filters, which stay until they are taken out.
@@ -27,7 +27,7 @@ pub struct Filters {
     added: bool,
 }
 
-/// Adds a filter for each program, in front of those that are there.
+/// Adds a filter for each program, in front of those that are there. Under the lock.
 pub fn attach(
     ebpf: &mut Ebpf,
     iface: &Interface,
@@ -35,7 +35,6 @@ pub fn attach(
     programs: &[Program],
     mut before: impl FnMut(bool) -> Result<(), KernelError>,
 ) -> Result<Filters, KernelError> {
-    let _lock = Lock::take(signals::pending)?;
     // Without the right to look, what others left stays for those who may.
     let ours = if privilege::missing(&[privilege::TO_LOOK_AROUND])?.is_empty() {
         inventory::scan()?

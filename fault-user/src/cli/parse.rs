@@ -5,8 +5,9 @@ use std::{ffi::OsString, path::PathBuf};
 use clap::Parser as _;
 
 use super::{
-    Attach, ClearArgs, Cli, Direction, DoctorArgs, DownArgs, DownMode, Hook, Life, LossArgs,
-    MarkArgs, PartitionArgs, Selectors, SelftestArgs, StatusArgs, Verb, WatchdogArgs, refusal,
+    Attach, ClearArgs, Cli, Direction, DoctorArgs, DownArgs, DownMode, DuplicateArgs, Engine, Hold,
+    Hook, LatencyArgs, Life, LossArgs, MarkArgs, NetemArgs, PartitionArgs, Profile, RateArgs,
+    ReorderArgs, Selectors, SelftestArgs, StatusArgs, Verb, WatchdogArgs, refusal,
 };
 use crate::{
     Error, clear,
@@ -14,7 +15,9 @@ use crate::{
     doctor,
     down::{self, LinkMode},
     inject::{self, AttachMode, FarEnds},
+    line::{self, Limits},
     namespace::Place,
+    netem::{self, Distribution},
     selftest,
     spec::{self, Burst, Directions, FaultKind, FaultSpec, Loss, Mark},
     status,
@@ -32,7 +35,7 @@ pub enum Parsed {
 /// A verb with all it needs.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
-    /// `loss`, `partition`, `down`, `mark`
+    /// A verb that puts programs on interfaces
     Inject(Box<inject::Request>),
     /// `down` of the link itself
     Down(down::Request),
@@ -115,6 +118,100 @@ impl Verb {
                 selectors,
                 life,
             }) => inject(FaultKind::Mark(Mark { skb, dscp }), selectors, life)?,
+            Self::Latency(LatencyArgs {
+                time,
+                jitter,
+                profile,
+                selectors,
+                hold,
+                life,
+            }) => {
+                let one_way = |profile: Profile| {
+                    let ways = if selectors.direction == Some(Direction::Both) {
+                        2
+                    } else {
+                        1
+                    };
+                    profile.round_trip() / ways
+                };
+                let delay = netem::Delay {
+                    time: time.or(profile.map(one_way)).unwrap_or_default(),
+                    jitter: jitter.jitter.unwrap_or_default(),
+                    correlation: jitter.correlation.unwrap_or_default(),
+                    distribution: jitter
+                        .distribution
+                        .map(|name| Distribution::named(&name))
+                        .unwrap_or_default(),
+                };
+                inject_held(FaultKind::Latency(delay), selectors, life, hold)?
+            }
+            Self::Reorder(ReorderArgs {
+                percent,
+                correlation,
+                gap,
+                delay,
+                selectors,
+                hold,
+                life,
+            }) => {
+                let kind = FaultKind::Reorder {
+                    delay: netem::Delay {
+                        time: delay,
+                        ..netem::Delay::default()
+                    },
+                    reorder: netem::Reorder {
+                        chance: netem::Chance {
+                            percent,
+                            correlation: correlation.unwrap_or_default(),
+                        },
+                        gap,
+                    },
+                };
+                inject_held(kind, selectors, life, hold)?
+            }
+            Self::Duplicate(DuplicateArgs {
+                percent,
+                correlation,
+                selectors,
+                life,
+            }) => {
+                let chance = netem::Chance {
+                    percent,
+                    correlation: correlation.unwrap_or_default(),
+                };
+                inject(FaultKind::Duplicate(chance), selectors, life)?
+            }
+            Self::Rate(RateArgs {
+                mut rate,
+                burst,
+                overhead,
+                selectors,
+                hold,
+                life,
+            }) => {
+                rate.packet_overhead = overhead;
+                let hold = Hold {
+                    // As netem's: what is queued longer only makes the delay longer.
+                    limit: hold.limit.or(Some(1000)),
+                    ..hold
+                };
+                inject_held(FaultKind::Rate { rate, burst }, selectors, life, hold)?
+            }
+            Self::Netem(NetemArgs {
+                words,
+                mut selectors,
+                engine,
+                life,
+            }) => {
+                let words: Vec<_> = words.iter().flat_map(|it| it.split_whitespace()).collect();
+                let netem = netem::parse(&words)?;
+                selectors.seed = selectors.seed.or(netem.seed);
+                let hold = Hold {
+                    limit: Some(netem.limit),
+                    engine,
+                };
+                inject_held(FaultKind::of_netem(&netem)?, selectors, life, hold)?
+            }
             Self::Watchdog(WatchdogArgs { files }) => {
                 Command::Watchdog(down::watchdog::Request { files })
             }
@@ -134,6 +231,29 @@ impl Verb {
 }
 
 fn inject(kind: FaultKind, selectors: Selectors, life: Life) -> Result<Command, Error> {
+    let hold = Hold {
+        limit: None,
+        engine: Engine::Auto,
+    };
+    inject_held(kind, selectors, life, hold)
+}
+
+fn inject_held(
+    kind: FaultKind,
+    selectors: Selectors,
+    life: Life,
+    hold: Hold,
+) -> Result<Command, Error> {
+    if let Some(delay) = kind.delay()
+        && !delay.jitter.is_zero()
+    {
+        // Whether there is such a table.
+        delay.distribution.table()?;
+    }
+    let limits = hold.limit.map_or_else(Limits::default, |limit| Limits {
+        frames: usize::try_from(limit).unwrap_or(usize::MAX),
+        ..Limits::default()
+    });
     let directions = match selectors.direction {
         Some(Direction::Egress) => Directions::Egress,
         Some(Direction::Ingress) => Directions::Ingress,
@@ -180,6 +300,12 @@ fn inject(kind: FaultKind, selectors: Selectors, life: Life) -> Result<Command, 
             Attach::Tcx => AttachMode::Tcx,
             Attach::Clsact => AttachMode::Clsact,
         },
+        engine: match hold.engine {
+            Engine::Auto => line::Engine::Auto,
+            Engine::Fq => line::Engine::Fq,
+            Engine::Tap => line::Engine::Tap,
+        },
+        limits,
         verbose: life.verbose,
         command: life.command,
     })))
@@ -324,6 +450,8 @@ mod tests {
                 json: false,
                 hook: inject::Hook::Tc,
                 attach: AttachMode::Auto,
+                engine: line::Engine::Auto,
+                limits: Limits::default(),
                 verbose: false,
                 command: Vec::new(),
             }

@@ -146,7 +146,7 @@ impl Held {
                 .iter()
                 .map(|state| StartedRule {
                     rule: Fault::Down.name().into(),
-                    fault: Fault::Down.name(),
+                    fault: Fault::Down.name().into(),
                     iface: state.saved.target().name.clone(),
                     directions: Direction::ALL.map(Direction::name).to_vec(),
                     asked: self.mode.name().into(),

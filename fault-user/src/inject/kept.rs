@@ -47,6 +47,8 @@ impl Kept {
             .active
             .iter()
             .any(|active| active.hooks().contains(&CLSACT));
+        // The kernel counts what finds a helper full, in the helper's namespace.
+        let by_filter = by_filter || faults.active.iter().any(Active::holds);
         privilege::keep(match (by_filter, namespace.is_own()) {
             (false, _) => &[],
             (true, true) => &[Capability::CAP_NET_ADMIN],
@@ -159,7 +161,6 @@ pub fn begun<'a>(
 }
 
 fn started(request: &Request, faults: &Faults, seed: u64) -> Started {
-    let kind = &request.spec.kind;
     Started {
         rules: faults
             .active
@@ -167,7 +168,7 @@ fn started(request: &Request, faults: &Faults, seed: u64) -> Started {
             .flat_map(|active| {
                 active.rules.iter().map(|named| StartedRule {
                     rule: named.name.clone(),
-                    fault: kind.name(),
+                    fault: named.name.clone(),
                     iface: active.interface.name.clone(),
                     directions: active.directions().iter().map(|it| it.name()).collect(),
                     asked: named.asked.clone(),

@@ -26,6 +26,7 @@ use crate::{
     clock::{monotonic_ns, nanos},
     lease::{LEASE, RENEWAL},
     maps::Lines,
+    privilege,
 };
 
 /// The largest frame: a super-packet of 64 KiB, metadata, tags, and the TAP's header.
@@ -67,7 +68,7 @@ pub struct Counts {
 }
 
 /// What the thread works with.
-pub struct Engine {
+pub struct Holder {
     /// One queue of the TAP.
     pub tap: OwnedFd,
     /// Becomes readable when it is to end.
@@ -96,11 +97,13 @@ struct Work {
     shortest_ns: u64,
 }
 
-impl Engine {
+impl Holder {
     /// Runs until it is stopped or the TAP is gone. At a stop, what is held goes on at
     /// once, in its order.
     pub fn run(self) {
         be_exact();
+        // It holds what it needs.
+        let _ = privilege::keep(&[]);
         let mut work = Work {
             queue: Queue::new(self.limits),
             spare: Vec::new(),

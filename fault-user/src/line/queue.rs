@@ -16,6 +16,16 @@ pub struct Limits {
     pub bytes: usize,
 }
 
+impl Default for Limits {
+    /// A second of 4 Gbit/s, or a million small packets.
+    fn default() -> Self {
+        Self {
+            frames: 1 << 20,
+            bytes: 512 << 20,
+        }
+    }
+}
+
 /// A frame, with the header that the TAP wants.
 #[derive(Debug)]
 pub struct Frame {

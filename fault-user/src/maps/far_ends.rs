@@ -27,6 +27,8 @@ pub struct Room {
     /// Prefixes and their signs that the filter of one set is made for. With more it is
     /// slower, and as right.
     pub prefixes: usize,
+    /// Values of the table of a distribution.
+    pub quantiles: usize,
 }
 
 impl Room {
@@ -76,6 +78,7 @@ impl FarEnds {
             SETS as usize * (self.len() + names * PER_NAME)
         };
         Room {
+            quantiles: 0,
             entries,
             prefixes: self.prefixes.len(),
         }

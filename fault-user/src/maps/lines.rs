@@ -33,6 +33,12 @@ impl Lines {
         Ok(lines)
     }
 
+    /// Says when the program of the interface came to its hook.
+    pub fn set_born(&mut self, born_ns: u64) -> Result<(), KernelError> {
+        self.line.born_ns = born_ns;
+        self.renew(0).map_err(KernelError::map(NAME))
+    }
+
     /// Lets the programs use it until then, `CLOCK_MONOTONIC`.
     pub fn renew(&self, until_ns: u64) -> Result<(), MapError> {
         let line = Line {

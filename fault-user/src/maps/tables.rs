@@ -7,7 +7,7 @@ use aya::{
     util::nr_cpus,
 };
 use fault_common::{
-    layout::{Config, Counters, Direction, Owner, RULES_PER_SET, Rule},
+    layout::{Config, Counters, Delays, Direction, Owner, RULES_PER_SET, Rule},
     packet::Reason,
 };
 
@@ -21,6 +21,8 @@ pub struct Tables {
     pub(super) rules: Array<MapData, Rule>,
     deadlines: Array<MapData, u64>,
     counters: PerCpuArray<MapData, Counters>,
+    delays: PerCpuArray<MapData, Delays>,
+    missed: PerCpuArray<MapData, u64>,
     reasons: PerCpuArray<MapData, u64>,
     owner: Array<MapData, Owner>,
     memory: u64,
@@ -37,6 +39,8 @@ impl Tables {
             rules: map("RULE_LIST", take("RULE_LIST"))?,
             deadlines: map("DEADLINES", take("DEADLINES"))?,
             counters: map("COUNTERS", take("COUNTERS"))?,
+            delays: map("DELAYS", take("DELAYS"))?,
+            missed: map("MISSED", take("MISSED"))?,
             reasons: map("REASON_COUNTS", take("REASON_COUNTS"))?,
             owner: map("OWNER", take("OWNER"))?,
             memory,
@@ -119,13 +123,33 @@ impl Tables {
         Ok(sum)
     }
 
+    /// How long the rule told packets to wait in a direction, over all CPUs.
+    pub fn delays(&self, rule: u32, direction: Direction) -> Result<Delays, KernelError> {
+        let per_cpu = self
+            .delays
+            .get(&direction.slot(rule), 0)
+            .map_err(KernelError::map("DELAYS"))?;
+        let mut sum = Delays::default();
+        per_cpu.iter().for_each(|one| sum.add(one));
+        Ok(sum)
+    }
+
+    /// Frames that were to wait or to come twice in a direction, and could not.
+    pub fn missed(&self, direction: Direction) -> Result<u64, KernelError> {
+        let per_cpu = self
+            .missed
+            .get(&(direction as u32), 0)
+            .map_err(KernelError::map("MISSED"))?;
+        Ok(per_cpu.iter().sum())
+    }
+
     pub(super) fn reset(&mut self, slot: u32) -> Result<(), KernelError> {
-        let cpus = nr_cpus().map_err(|(_, error)| KernelError::inventory(error))?;
-        let zero = PerCpuValues::try_from(vec![Counters::default(); cpus])
-            .map_err(KernelError::inventory)?;
         self.counters
-            .set(slot, zero, 0)
-            .map_err(KernelError::map("COUNTERS"))
+            .set(slot, zeros(Counters::default())?, 0)
+            .map_err(KernelError::map("COUNTERS"))?;
+        self.delays
+            .set(slot, zeros(Delays::default())?, 0)
+            .map_err(KernelError::map("DELAYS"))
     }
 
     /// Frames that could not be read in full.
@@ -148,6 +172,11 @@ impl Tables {
             .set(0, owner, 0)
             .map_err(KernelError::map("OWNER"))
     }
+}
+
+fn zeros<T: aya::Pod>(zero: T) -> Result<PerCpuValues<T>, KernelError> {
+    let cpus = nr_cpus().map_err(|(_, error)| KernelError::inventory(error))?;
+    PerCpuValues::try_from(vec![zero; cpus]).map_err(KernelError::inventory)
 }
 
 /// A handle of its own on the deadlines of an object, for the thread that keeps them.

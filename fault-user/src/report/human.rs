@@ -42,9 +42,9 @@ pub(super) fn live(snapshot: &Snapshot, width: usize) -> String {
                 clean(&count.iface),
                 count.direction.name(),
                 done(count),
-                touched(count),
+                count.touched(),
                 count.counters.matched_packets,
-                percent(count.injected()),
+                injected(count),
             )
         })
         .chain(links)
@@ -107,10 +107,34 @@ fn stopped(stopped: &Stopped) -> String {
             "note: for {lapsed:.1} s the fault had no force, because this process did not get to run"
         );
     }
+    text += &lines(&stopped.snapshot);
     for note in &stopped.notes {
         let _ = writeln!(text, "note: {}", clean(note));
     }
     text + &super_packets(&stopped.snapshot.counts)
+}
+
+/// What a delay line could not do.
+fn lines(snapshot: &Snapshot) -> String {
+    let mut text = String::new();
+    for line in &snapshot.lines {
+        let place = format!("`{}` {}", clean(&line.iface), line.direction.name());
+        if line.stats.dropped > 0 {
+            let _ = writeln!(
+                text,
+                "note: {} packets were lost on {place} because too many waited; see `--limit`",
+                line.stats.dropped
+            );
+        }
+        if line.missed > 0 {
+            let _ = writeln!(
+                text,
+                "note: {} packets on {place} could not be held, and went at once",
+                line.missed
+            );
+        }
+    }
+    text
 }
 
 /// A super-packet is lost whole, so losses come in bursts of its segments.
@@ -149,25 +173,46 @@ fn table(counts: &[RuleCount]) -> String {
         "injected",
         "packets",
         "lost",
+        "delayed",
+        "copied",
         "marked",
         "bytes",
     ];
-    let mut rows = vec![header.map(String::from)];
+    let mut rows = vec![header.map(String::from).to_vec()];
     for count in counts {
         let counters = &count.counters;
-        rows.push([
+        rows.push(vec![
             clean(&count.rule),
             clean(&count.iface),
             count.direction.name().into(),
-            count.asked.clone(),
-            percent(count.injected()),
+            clean(&count.asked),
+            injected(count),
             counters.matched_packets.to_string(),
             counters.dropped_packets.to_string(),
+            counters.delayed_packets.to_string(),
+            counters.duplicated_packets.to_string(),
             counters.marked_packets.to_string(),
             counters.matched_bytes.to_string(),
         ]);
     }
-    let mut widths = [0; 9];
+    // What none of these faults does has no column.
+    let does = |faults: &[Fault]| counts.iter().any(|count| faults.contains(&count.fault));
+    for (name, there) in [
+        ("lost", does(&[Fault::Loss, Fault::Partition, Fault::Down])),
+        (
+            "delayed",
+            does(&[Fault::Latency, Fault::Reorder, Fault::Rate]),
+        ),
+        ("copied", does(&[Fault::Duplicate])),
+        ("marked", does(&[Fault::Mark])),
+    ] {
+        if !there && let Some(n) = rows[0].iter().position(|cell| cell == name) {
+            for row in &mut rows {
+                row.remove(n);
+            }
+        }
+    }
+    let mut widths = vec![0; rows[0].len()];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
@@ -176,7 +221,7 @@ fn table(counts: &[RuleCount]) -> String {
     let mut text = String::new();
     for row in &rows {
         let mut line = String::from(" ");
-        for (n, (cell, width)) in row.iter().zip(widths).enumerate() {
+        for (n, (cell, &width)) in row.iter().zip(&widths).enumerate() {
             let _ = if n < 3 {
                 write!(line, " {cell:<width$} ")
             } else {
@@ -325,18 +370,22 @@ pub(super) fn error(error: &Error) -> String {
 }
 
 fn done(count: &RuleCount) -> &'static str {
-    if count.fault == Fault::Mark {
-        "marked"
-    } else {
-        "lost"
+    match count.fault {
+        Fault::Loss | Fault::Partition | Fault::Down => "lost",
+        Fault::Mark => "marked",
+        Fault::Latency | Fault::Rate => "delayed",
+        Fault::Reorder => "sent ahead",
+        Fault::Duplicate => "copied",
     }
 }
 
-fn touched(count: &RuleCount) -> u64 {
-    if count.fault == Fault::Mark {
-        count.counters.marked_packets
-    } else {
-        count.counters.dropped_packets
+/// A share of packets, or how long they were told to wait on average.
+fn injected(count: &RuleCount) -> String {
+    match count.fault {
+        Fault::Latency | Fault::Rate => count.mean_delay().map_or("-".into(), |mean| {
+            format!("{:.1} ms", mean.as_secs_f64() * 1e3)
+        }),
+        _ => percent(count.injected()),
     }
 }
 
@@ -353,7 +402,7 @@ fn clean(text: &str) -> String {
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
-    use fault_common::layout::{Counters, Direction};
+    use fault_common::layout::{Counters, Delays, Direction};
 
     use super::*;
 
@@ -372,6 +421,7 @@ mod tests {
                 dropped_super_skbs,
                 ..Counters::default()
             },
+            delays: Delays::default(),
         }
     }
 
@@ -390,8 +440,8 @@ mod tests {
         let text = event(&Event::Stopped(stopped), UNIX_EPOCH);
         let expected = "\
 1970-01-01T00:00:00.000Z stopped after 2.5 s (signal)
-  rule  interface  direction  asked  injected  packets  lost  marked  bytes
-  loss  eth0       egress       50%    49.90%     1000   499       0  98000
+  rule  interface  direction  asked  injected  packets  lost  bytes
+  loss  eth0       egress       50%    49.90%     1000   499  98000
 note: for 4.0 s the fault had no force, because this process did not get to run
 note: 3 super-packets were lost whole on `eth0` egress, so losses came in bursts; \
 `ethtool -K eth0 tso off gso off` makes them single packets

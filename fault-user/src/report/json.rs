@@ -21,6 +21,7 @@ pub(super) fn event(event: &Event, now: SystemTime) -> Value {
             "stats",
             json!({
                 "rules": rules(snapshot),
+                "lines": lines(snapshot),
                 "links": links(snapshot),
                 "lapsed": snapshot.lapsed.as_secs_f64(),
             }),
@@ -33,6 +34,7 @@ pub(super) fn event(event: &Event, now: SystemTime) -> Value {
                 "reason": stopped.reason,
                 "seconds": stopped.ran.as_secs_f64(),
                 "rules": rules(&stopped.snapshot),
+                "lines": lines(&stopped.snapshot),
                 "links": links(&stopped.snapshot),
                 "lapsed": stopped.snapshot.lapsed.as_secs_f64(),
                 "notes": stopped.notes,
@@ -183,6 +185,25 @@ fn rules(snapshot: &Snapshot) -> Value {
     snapshot.counts.iter().map(rule).collect()
 }
 
+fn lines(snapshot: &Snapshot) -> Value {
+    snapshot
+        .lines
+        .iter()
+        .map(|line| {
+            json!({
+                "iface": line.iface,
+                "direction": line.direction.name(),
+                "held": line.stats.held,
+                "sent": line.stats.sent,
+                "dropped": line.stats.dropped,
+                "missed": line.missed,
+                "mean_late": line.stats.mean_late.as_secs_f64(),
+                "most_late": line.stats.most_late.as_secs_f64(),
+            })
+        })
+        .collect()
+}
+
 fn links(snapshot: &Snapshot) -> Value {
     snapshot
         .links
@@ -202,9 +223,10 @@ fn rule(count: &RuleCount) -> Value {
         "injected": count.injected(),
         "matched": counters.matched_packets,
         "dropped": counters.dropped_packets,
-        // Kinds that this version does not inject yet; the fields are part of the contract.
-        "delayed": 0,
-        "duplicated": 0,
+        "delayed": counters.delayed_packets,
+        "mean_delay": count.mean_delay().map(|mean| mean.as_secs_f64()),
+        "duplicated": counters.duplicated_packets,
+        // A kind that this version does not inject yet; the field is part of the contract.
         "corrupted": 0,
         "marked": counters.marked_packets,
         "bytes": counters.matched_bytes,

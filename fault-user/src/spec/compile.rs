@@ -1,11 +1,11 @@
 //! From a fault to rules and tables: the one place that rounds and scales.
 
-use std::{net::IpAddr, num::NonZeroU64};
+use std::{net::IpAddr, num::NonZeroU64, time::Duration};
 
 use fault_common::{
     address::{Address, Network},
     chain::{BAD, BURST_LOSS, Chain, GOOD, ISOLATED_LOSS, START},
-    layout::{Fault, Model, PortRange, Ports, Rule},
+    layout::{self, Fault, Model, PortRange, Ports, Rule},
     random::{draw, probability::ONE},
 };
 use ipnet::{IpNet, Ipv4Net};
@@ -15,7 +15,11 @@ use super::{
     SkbMark,
     selection::{Selection, spans_mapped_v4},
 };
-use crate::Error;
+use crate::{
+    Error,
+    clock::nanos,
+    netem::{self, Chance, Distribution, Reorder},
+};
 
 /// Rules, and the far ends that they are for. Ids are indexes into the vectors.
 ///
@@ -34,6 +38,8 @@ pub struct RuleSet {
     pub prefixes: Vec<(Address, u32, u32)>,
     /// The target of every other far end, and of frames that have none.
     pub default_target: Option<u32>,
+    /// The table of the distribution of waits, if there is one.
+    pub quantiles: Vec<i16>,
 }
 
 /// A rule, and what it is called in front of people.
@@ -55,14 +61,20 @@ pub struct NamedRule {
 /// spans the mapped form of IPv4, such as `::/0`, means IPv6 only.
 pub fn compile(spec: &FaultSpec, seed: u64) -> Result<RuleSet, Error> {
     let selection = Selection::new(&spec.selectors)?;
+    let quantiles = quantiles(&spec.kind)?;
+    let rules: Vec<_> = (1..)
+        .zip(spec.kind.parts())
+        .map(|(n, part)| NamedRule {
+            name: part.name().into(),
+            asked: part.asked(),
+            probability: part.probability(),
+            rule: rule(part, &quantiles, spec, &selection, draw(seed, n)),
+        })
+        .collect();
     let mut set = RuleSet {
-        rules: vec![NamedRule {
-            name: spec.kind.name().into(),
-            asked: spec.kind.asked(),
-            probability: spec.kind.probability(),
-            rule: rule(spec, &selection, draw(seed, 1)),
-        }],
-        targets: vec![vec![0]],
+        targets: vec![(0..).take(rules.len()).collect()],
+        rules,
+        quantiles,
         hosts: Vec::new(),
         prefixes: Vec::new(),
         default_target: selection.to.is_none().then_some(HIT),
@@ -85,8 +97,8 @@ impl RuleSet {
     /// Has its rules draw from another seed, the same that [`compile`] takes; but for flows,
     /// which are the same wherever `flow_seed` is.
     pub fn reseed(&mut self, seed: u64, flow_seed: u64) {
-        for named in &mut self.rules {
-            named.rule.seed = draw(seed, 1);
+        for (n, named) in (1..).zip(&mut self.rules) {
+            named.rule.seed = draw(seed, n);
             named.rule.flow_seed = flow_seed;
         }
     }
@@ -144,14 +156,47 @@ fn mapped(network: &IpNet) -> (Address, u32) {
     }
 }
 
-fn rule(spec: &FaultSpec, selection: &Selection, seed: u64) -> Rule {
+fn rule(
+    kind: &FaultKind,
+    quantiles: &[i16],
+    spec: &FaultSpec,
+    selection: &Selection,
+    seed: u64,
+) -> Rule {
     let mut rule = Rule {
-        fault: spec.kind.fault() as u32,
         seed,
         dscp: Rule::NO_DSCP,
         ..Rule::default()
     };
-    match spec.kind {
+    model(&mut rule, kind, quantiles);
+    rule.flows = spec.selectors.flows.map_or(0, Percent::steps);
+    for direction in spec.selectors.directions.each() {
+        rule.directions |= direction.bit();
+    }
+    if spec.selectors.takes_every_frame() {
+        rule.flags |= Rule::EVERY_FRAME;
+    }
+    for protocol in &spec.selectors.protocols {
+        for number in protocol.numbers() {
+            if let Some(word) = rule.protocols.get_mut(usize::from(number >> 6)) {
+                *word |= 1 << (number & 63);
+            }
+        }
+    }
+    rule.far_ports = ports(&selection.far_ports);
+    rule.near_ports = ports(&selection.near_ports);
+    for (network, slot) in selection.near.iter().zip(&mut rule.near) {
+        let (address, length) = mapped(network);
+        *slot = Network::new(address, length);
+        rule.near_len += 1;
+    }
+    rule
+}
+
+/// What the rule does to packets.
+fn model(rule: &mut Rule, kind: &FaultKind, quantiles: &[i16]) {
+    rule.fault = fault(kind) as u32;
+    match *kind {
         FaultKind::Loss(Loss::Random {
             percent,
             correlation,
@@ -196,29 +241,80 @@ fn rule(spec: &FaultSpec, selection: &Selection, seed: u64) -> Rule {
                 rule.dscp = dscp.value().into();
             }
         }
-    }
-    rule.flows = spec.selectors.flows.map_or(0, Percent::steps);
-    for direction in spec.selectors.directions.each() {
-        rule.directions |= direction.bit();
-    }
-    if spec.selectors.takes_every_frame() {
-        rule.flags |= Rule::EVERY_FRAME;
-    }
-    for protocol in &spec.selectors.protocols {
-        for number in protocol.numbers() {
-            if let Some(word) = rule.protocols.get_mut(usize::from(number >> 6)) {
-                *word |= 1 << (number & 63);
-            }
+        FaultKind::Latency(ref delay) => {
+            rule.model = Model::Delay as u32;
+            rule.delay = waits(delay, quantiles, 0);
         }
+        FaultKind::Reorder {
+            ref delay,
+            reorder: Reorder { chance, gap },
+        } => {
+            rule.model = Model::Delay as u32;
+            rule.delay = waits(delay, quantiles, gap);
+            rule.chain = correlated(chance.percent, chance.correlation);
+        }
+        FaultKind::Duplicate(chance) => {
+            rule.model = Model::Duplicate as u32;
+            rule.chain = correlated(chance.percent, chance.correlation);
+        }
+        FaultKind::Rate { rate, burst } => {
+            rule.model = Model::Rate as u32;
+            let burst_ns = u64::from(burst) * 1_000_000_000 / rate.bytes_per_sec.max(1);
+            rule.rate = layout::Rate {
+                bytes_per_sec: rate.bytes_per_sec,
+                burst_ns,
+                packet_overhead: rate.packet_overhead,
+                cell_size: rate.cell_size,
+                cell_overhead: rate.cell_overhead,
+                pad: 0,
+            };
+        }
+        // Made of others; never a part itself.
+        FaultKind::Netem(_) => {}
     }
-    rule.far_ports = ports(&selection.far_ports);
-    rule.near_ports = ports(&selection.near_ports);
-    for (network, slot) in selection.near.iter().zip(&mut rule.near) {
-        let (address, length) = mapped(network);
-        *slot = Network::new(address, length);
-        rule.near_len += 1;
+}
+
+/// The number in the maps; that of several is not asked for.
+fn fault(kind: &FaultKind) -> Fault {
+    match kind {
+        FaultKind::Loss(_) => Fault::Loss,
+        FaultKind::Partition => Fault::Partition,
+        FaultKind::Down => Fault::Down,
+        FaultKind::Mark(_) => Fault::Mark,
+        FaultKind::Reorder { .. } => Fault::Reorder,
+        FaultKind::Duplicate(_) => Fault::Duplicate,
+        FaultKind::Rate { .. } => Fault::Rate,
+        FaultKind::Latency(_) | FaultKind::Netem(_) => Fault::Latency,
     }
-    rule
+}
+
+/// The table of its distribution, computed or read. That of the uniform one is not needed:
+/// the kernel computes it.
+fn quantiles(kind: &FaultKind) -> Result<Vec<i16>, Error> {
+    match kind.delay() {
+        Some(delay) if !delay.jitter.is_zero() && delay.distribution != Distribution::Uniform => {
+            Ok(delay.distribution.table()?.values().to_vec())
+        }
+        _ => Ok(Vec::new()),
+    }
+}
+
+fn waits(delay: &netem::Delay, quantiles: &[i16], gap: u32) -> layout::Delay {
+    layout::Delay {
+        mean_ns: nanos(delay.time),
+        jitter_ns: nanos(delay.jitter),
+        correlation: delay.correlation.steps(),
+        distribution: match delay.distribution {
+            Distribution::Uniform => 0,
+            Distribution::Normal => 1,
+            Distribution::Pareto => 2,
+            Distribution::ParetoNormal => 3,
+            Distribution::File { .. } => 4,
+        },
+        table_len: u32::try_from(quantiles.len()).unwrap_or(u32::MAX),
+        gap,
+        pad: 0,
+    }
 }
 
 /// The previous outcome with the probability of the correlation, and else a draw of
@@ -255,6 +351,28 @@ impl FaultKind {
                 }),
                 dscp: u8::try_from(rule.dscp).ok().and_then(Dscp::new),
             }),
+            Fault::Latency => Self::Latency(delay_of(rule)),
+            Fault::Reorder => Self::Reorder {
+                delay: delay_of(rule),
+                reorder: Reorder {
+                    chance: chance_of(rule)?,
+                    gap: rule.delay.gap,
+                },
+            },
+            Fault::Duplicate => Self::Duplicate(chance_of(rule)?),
+            Fault::Rate => Self::Rate {
+                rate: netem::Rate {
+                    bytes_per_sec: rule.rate.bytes_per_sec,
+                    packet_overhead: rule.rate.packet_overhead,
+                    cell_size: rule.rate.cell_size,
+                    cell_overhead: rule.rate.cell_overhead,
+                },
+                burst: u32::try_from(
+                    u128::from(rule.rate.burst_ns) * u128::from(rule.rate.bytes_per_sec)
+                        / 1_000_000_000,
+                )
+                .ok()?,
+            },
         })
     }
 
@@ -287,6 +405,31 @@ impl FaultKind {
                 let dscp = dscp.map(|dscp| format!("dscp {dscp}"));
                 skb.into_iter().chain(dscp).collect::<Vec<_>>().join(" ")
             }
+            Self::Latency(delay) => delay.asked(),
+            Self::Reorder {
+                delay,
+                reorder: Reorder { chance, gap },
+            } => {
+                let mut text = chance.asked();
+                if *gap > 1 {
+                    text += &format!(" gap {gap}");
+                }
+                format!("{text}, others {}", delay.asked())
+            }
+            Self::Duplicate(chance) => chance.asked(),
+            Self::Rate { rate, burst } => {
+                let mut text = rate.asked();
+                if *burst > 0 {
+                    text += &format!(" burst {burst}b");
+                }
+                text
+            }
+            Self::Netem(parts) => {
+                let parts = parts
+                    .iter()
+                    .map(|part| format!("{} {}", part.name(), part.asked()));
+                parts.collect::<Vec<_>>().join(", ")
+            }
         }
     }
 
@@ -303,9 +446,38 @@ impl FaultKind {
             )]
             Self::Loss(Loss::Every(every)) => Some(1.0 / every.get() as f64),
             Self::Partition | Self::Down => Some(1.0),
-            Self::Mark(_) => None,
+            _ => None,
         }
     }
+}
+
+/// The inverse of [`waits`]; what a file was called is not known.
+fn delay_of(rule: &Rule) -> netem::Delay {
+    let delay = &rule.delay;
+    netem::Delay {
+        time: Duration::from_nanos(delay.mean_ns),
+        jitter: Duration::from_nanos(delay.jitter_ns),
+        correlation: Percent::from_steps(delay.correlation),
+        distribution: match delay.distribution {
+            0 => Distribution::Uniform,
+            1 => Distribution::Normal,
+            2 => Distribution::Pareto,
+            3 => Distribution::ParetoNormal,
+            _ => Distribution::File {
+                name: "file".into(),
+            },
+        },
+    }
+}
+
+/// The inverse of [`correlated`].
+fn chance_of(rule: &Rule) -> Option<Chance> {
+    let transition = |from, to| rule.chain.transition(from, to);
+    let again = transition(BURST_LOSS, BURST_LOSS);
+    Some(Chance {
+        percent: Percent::from_steps(transition(START, BURST_LOSS)),
+        correlation: Percent::from_steps(again.checked_sub(transition(GOOD, BURST_LOSS))?),
+    })
 }
 
 impl Loss {
@@ -316,10 +488,13 @@ impl Loss {
         Some(if is(Model::Every) {
             Self::Every(NonZeroU64::new(rule.every)?)
         } else if is(Model::Correlated) {
-            let again = transition(BURST_LOSS, BURST_LOSS);
+            let Chance {
+                percent,
+                correlation,
+            } = chance_of(rule)?;
             Self::Random {
-                percent: percent(transition(START, BURST_LOSS)),
-                correlation: percent(again.checked_sub(transition(GOOD, BURST_LOSS))?),
+                percent,
+                correlation,
             }
         } else if is(Model::Burst) {
             // Not checked again: a rounded number may lie just beyond the bound.

@@ -49,6 +49,30 @@ pub enum ValueError {
     /// More than a year.
     #[error("a fault cannot last for more than 365 days")]
     TimeTooLong,
+    /// A delay that is none.
+    #[error("a delay of nothing")]
+    ZeroDelay,
+    /// A delay beyond what the kernel side can count.
+    #[error("a delay is below 274 s")]
+    DelayTooLong,
+    /// Not a speed.
+    #[error("not a rate")]
+    NotARate,
+    /// A speed at which nothing goes.
+    #[error("a rate of nothing")]
+    ZeroRate,
+    /// Not a size.
+    #[error("not a size")]
+    NotASize,
+    /// Not bytes to add to a packet.
+    #[error("not a number of bytes from -65536 to 65536")]
+    NotAnOverhead,
+    /// Not a distance between packets.
+    #[error("not a number of packets of at least 1")]
+    NotAGap,
+    /// Not a number of packets to hold.
+    #[error("not a number of packets of at least 1")]
+    NotALimit,
     /// Neither a port nor a range of ports.
     #[error("not a port or a range of ports")]
     NotAPort,
@@ -145,6 +169,19 @@ impl ValueError {
             Self::NotATime | Self::NegativeTime | Self::ZeroTime | Self::TimeTooLong => {
                 "give a number with a unit (us, ms, s, m, h), as in `30s`, `250ms` or `1m30s`; \
                  a bare number is milliseconds"
+            }
+            Self::ZeroDelay | Self::DelayTooLong => {
+                "give a time such as `100ms` or `1s`; a bare number is milliseconds"
+            }
+            Self::NotARate => {
+                "give a number with a unit: `10mbit` is bits, `10mbps` bytes a second"
+            }
+            Self::ZeroRate => "to lose everything, use `partition`",
+            Self::NotASize => "give bytes, or a number with a unit, as in `32kb`",
+            Self::NotAnOverhead => "`--overhead 24` adds 24 bytes to each packet",
+            Self::NotAGap => "`--gap 5` sends one packet in five ahead",
+            Self::NotALimit => {
+                "`--limit 1000` holds a thousand packets, and loses what comes beyond"
             }
             Self::NotAPort => "ports are 0 to 65535, as in `80,443,8000-8100`",
             Self::ReversedRange { first, last } => {

@@ -3,7 +3,7 @@
 //! Seeds are fixed, so a run that fails is a change in the code.
 
 use fault_common::{
-    decide::{Decision, Turn, decide_in_bursts, next},
+    decide::{Decision, Turn, decide_by_chain, next},
     layout::{Direction, Rule, State},
 };
 use fault_user::spec::{Burst, FaultKind, FaultSpec, Loss, Percent, Selectors, compile};
@@ -27,7 +27,7 @@ fn missing(loss: Loss, seed: u64, packets: u64) -> Vec<u64> {
             direction: Direction::Egress,
         };
         state = next(&rule, turn);
-        if decide_in_bursts(&rule, turn, state.chain()) == Decision::Drop {
+        if decide_by_chain(&rule, turn, state.chain()) == Decision::Drop {
             missing.push(number);
         }
     }

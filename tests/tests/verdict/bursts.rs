@@ -11,7 +11,7 @@ use aya::{
     programs::{ProgramInfo, SchedClassifier},
 };
 use fault_common::{
-    decide::{Decision, Turn, decide_in_bursts, next},
+    decide::{Decision, Turn, decide_by_chain, next},
     layout::{Direction, Rule, SLOTS, State},
     packet::LinkLayer,
 };
@@ -59,7 +59,7 @@ fn outcomes(rule: &Rule, direction: Direction, packets: u64) -> Vec<(bool, State
     let step = |_| {
         let turn = Turn { state, direction };
         state = next(rule, turn);
-        let decision = decide_in_bursts(rule, turn, state.chain());
+        let decision = decide_by_chain(rule, turn, state.chain());
         (decision == Decision::Drop, state)
     };
     (0..packets).map(step).collect()

@@ -232,7 +232,7 @@ fn models_of_bursts_reach_the_rule_and_are_read_back() {
         let set = compiled(kind, Selectors::default());
         let named = &set.rules[0];
         assert_eq!(named.rule.model, model as u32);
-        assert!(named.rule.in_bursts());
+        assert!(named.rule.has_chain());
         assert_eq!(named.asked, asked);
         assert!((named.probability.unwrap() - probability).abs() < 1e-12);
         assert_eq!(FaultKind::of(&named.rule), Some(kind));
