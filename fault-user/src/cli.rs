@@ -331,6 +331,10 @@ pub enum Hook {
 /// How long a fault lives, and who hears of it.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Life (until Ctrl-C, or as said here)")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of its own"
+)]
 pub struct Life {
     /// End by itself after this time: 30s, 250ms, 1m30s
     #[arg(
@@ -340,6 +344,12 @@ pub struct Life {
         allow_hyphen_values = true
     )]
     pub duration: Option<Duration>,
+    /// Return at once, and leave it to a background process, for an hour unless `--for` is given
+    #[arg(long, conflicts_with_all = ["command", "confirm", "verbose"])]
+    pub detach: bool,
+    /// With `--detach`: for no time, but until `faultctl clear`
+    #[arg(long, requires = "detach", conflicts_with = "duration")]
+    pub until_cleared: bool,
     /// Undo it after this time, unless a line on stdin (Enter) confirms it
     #[arg(
         long,

@@ -44,6 +44,8 @@ pub struct Started {
     pub rules: Vec<StartedRule>,
     /// The process that keeps it.
     pub pid: u32,
+    /// Whether the command returns, and leaves the fault to that process.
+    pub detached: bool,
     /// What its maps cost the kernel, in bytes.
     pub memory: u64,
     /// Start of its random draws, if it draws.

@@ -1,6 +1,10 @@
 //! From arguments to requests.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{
+    ffi::OsString,
+    path::{self, PathBuf},
+    time::Duration,
+};
 
 use clap::Parser as _;
 
@@ -11,7 +15,7 @@ use super::{
 use crate::{
     Error, clear,
     container::ContainerId,
-    doctor,
+    detach, doctor,
     down::{self, LinkMode},
     inject::{self, AttachMode, FarEnds},
     namespace::Place,
@@ -171,7 +175,8 @@ fn inject(kind: FaultKind, selectors: Selectors, life: Life) -> Result<Command, 
         place: place(selectors.netns, selectors.pid, selectors.container),
         include_ssh: selectors.include_ssh,
         hook,
-        duration: life.duration,
+        duration: life.ends_after(),
+        detached: life.detach,
         confirm: life.confirm,
         metrics: life.metrics,
         json: life.json,
@@ -238,11 +243,21 @@ fn down(mode: LinkMode, selectors: Selectors, life: Life) -> Result<Command, Err
         place: place(netns, pid, container),
         include_ssh,
         duration,
+        detached: life.detach,
         confirm: life.confirm,
         metrics: life.metrics,
         json: life.json,
         command: life.command,
     }))
+}
+
+impl Life {
+    /// When the fault ends by itself.
+    fn ends_after(&self) -> Option<Duration> {
+        let forgotten = self.detach && !self.until_cleared;
+        self.duration
+            .or_else(|| forgotten.then_some(detach::UNLESS_SAID))
+    }
 }
 
 fn place(netns: Option<String>, pid: Option<u32>, container: Option<ContainerId>) -> Place {
@@ -264,10 +279,11 @@ fn unique(names: Vec<String>) -> Vec<String> {
     unique
 }
 
-/// ip-netns(8) keeps its names in /run/netns; what has a slash is a path.
+/// ip-netns(8) keeps its names in /run/netns; what has a slash is a path, here and from any
+/// working directory.
 fn netns_path(name: String) -> PathBuf {
     if name.contains('/') {
-        name.into()
+        path::absolute(&name).unwrap_or_else(|_| name.into())
     } else {
         PathBuf::from("/run/netns").join(name)
     }
@@ -275,8 +291,6 @@ fn netns_path(name: String) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use clap::CommandFactory as _;
 
     use super::*;
@@ -319,6 +333,7 @@ mod tests {
                 place: Place::Own,
                 include_ssh: false,
                 duration: None,
+                detached: false,
                 confirm: None,
                 metrics: None,
                 json: false,
@@ -374,6 +389,21 @@ mod tests {
         }
         let mark = request("faultctl mark --dscp ef --iface eth0");
         assert_eq!(mark.spec.selectors.directions, Directions::Egress);
+    }
+
+    #[test]
+    fn detached_fault_lasts_an_hour_unless_something_else_is_said() {
+        let of = |more: &str| request(&format!("faultctl down --iface eth0 {more}"));
+        assert!(!of("--for 1s").detached);
+        for (more, expected) in [
+            ("--detach", Some(Duration::from_hours(1))),
+            ("--detach --for 90s", Some(Duration::from_secs(90))),
+            ("--detach --until-cleared", None),
+        ] {
+            let request = of(more);
+            assert!(request.detached, "{more}");
+            assert_eq!(request.duration, expected, "{more}");
+        }
     }
 
     #[test]

@@ -290,6 +290,12 @@ pub enum KernelError {
     /// A signal came before there was anything to end.
     #[error("interrupted before the fault began")]
     Interrupted,
+    /// A holder can only be left behind by a process with one thread.
+    #[error("this process has other threads, and cannot leave a fault to a holder")]
+    Threads,
+    /// The holder was killed before the fault was in force.
+    #[error("the background process was killed before the fault was in force")]
+    Holder,
     /// A filter could not be taken out.
     #[error("cannot remove a filter")]
     Detach(#[source] Box<ProgramError>),

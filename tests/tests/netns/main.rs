@@ -5,6 +5,7 @@
 mod bursts;
 mod composition;
 mod confirm;
+mod detach;
 mod doctor;
 mod down;
 mod features;
