@@ -52,6 +52,8 @@ pub enum Verb {
     Down(DownArgs),
     /// Mark packets: the skb mark, the DSCP, or both
     Mark(MarkArgs),
+    /// Do what tc(8) does with netem: as typed, with `faultctl` in front
+    Tc(TcArgs),
     /// List the faults that are active on this machine
     Status(StatusArgs),
     /// End faults, and remove what a killed process left
@@ -398,6 +400,30 @@ pub struct StatusArgs {
     /// Print JSON lines
     #[arg(long)]
     pub json: bool,
+}
+
+/// `faultctl tc`
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "faultctl tc qdisc add|change|replace|del|show dev <NAME> root netem <WORDS>...",
+    after_help = "\
+Examples:
+  faultctl tc qdisc add dev eth0 root netem loss 50%
+  faultctl tc qdisc change dev eth0 root netem loss gemodel 1% 10%
+  faultctl tc qdisc show dev eth0
+  faultctl tc qdisc del dev eth0 root
+
+It returns with the fault in force; `del` or `faultctl clear` ends it. No qdisc is touched, and only
+what is faultctl's is shown"
+)]
+pub struct TcArgs {
+    /// What comes after `tc`
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "WORDS"
+    )]
+    pub words: Vec<OsString>,
 }
 
 /// `faultctl clear`

@@ -4,7 +4,10 @@ use std::{fmt::Write as _, io, path::PathBuf};
 
 use ipnet::IpNet;
 
-use crate::spec::{BurstLength, Percent, ValueError};
+use crate::{
+    netem::tc::{Parent, TcError},
+    spec::{BurstLength, Percent, ValueError},
+};
 
 mod kernel;
 
@@ -81,6 +84,28 @@ pub enum Error {
         most: Percent,
         /// The shortest mean length of this rate, if there is one.
         shortest: Option<BurstLength>,
+    },
+
+    /// Words after `tc` that are not netem's.
+    #[error(transparent)]
+    Tc(#[from] TcError),
+    /// A word of netem that nothing is done for.
+    #[error("`{word}` is a word of netem that faultctl does not carry out")]
+    NetemWord {
+        /// The word.
+        word: &'static str,
+    },
+    /// A class of a qdisc that is not ours.
+    #[error("`{parent}` is a class, and faultctl has none")]
+    NetemClass {
+        /// Its name.
+        parent: Parent,
+    },
+    /// More words than are kept.
+    #[error("the command is longer than the {most} bytes that are kept of it")]
+    NetemTooLong {
+        /// How many they are.
+        most: usize,
     },
 
     /// A file of addresses could not be read.
@@ -207,6 +232,14 @@ impl Error {
                 "one packet at least passes between two bursts: lose less, or leave out `--burst`"
                     .into()
             }
+            Self::Tc(error) => error.hint(),
+            Self::NetemWord { word } => format!("leave out `{word}`, or use tc itself"),
+            Self::NetemClass { .. } => "write `root`; selectors take some packets only, as in \
+                 `faultctl loss 50 --iface eth0 --to 10.0.0.7`"
+                .into(),
+            Self::NetemTooLong { .. } => {
+                "write numbers with fewer digits, and leave out what is netem's default".into()
+            }
             Self::File { .. } => "`@FILE` names a text file, one address a line".into(),
             Self::EmptyFile { .. } => {
                 "write one address, network or host name a line; `#` starts a comment".into()
@@ -240,7 +273,11 @@ impl Error {
             | Self::NothingLeft
             | Self::XdpEgress
             | Self::XdpMark
-            | Self::BurstTooShort { .. } => 2,
+            | Self::BurstTooShort { .. }
+            | Self::Tc(_)
+            | Self::NetemWord { .. }
+            | Self::NetemClass { .. }
+            | Self::NetemTooLong { .. } => 2,
             Self::File { .. }
             | Self::EmptyFile { .. }
             | Self::FileLine { .. }

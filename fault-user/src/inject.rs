@@ -59,6 +59,8 @@ pub struct Request {
     pub attach: AttachMode,
     /// Whether to tell of packets one by one.
     pub verbose: bool,
+    /// How it was asked for, where that is not the command line.
+    pub record: Option<String>,
     /// The child command and its arguments; empty for none.
     pub command: Vec<OsString>,
 }
@@ -157,7 +159,7 @@ fn hold(request: &Request, caller: Option<Caller>) -> Result<i32, Error> {
         control_path::find(&namespace)?
     };
     let caught = Caught::of_session(caller.is_some())?;
-    let command = command_line();
+    let command = request.record.clone().unwrap_or_else(command_line);
     let mut faults = Faults::begin(
         &Plan {
             spec: &request.spec,

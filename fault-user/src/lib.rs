@@ -41,6 +41,7 @@ mod signals;
 pub mod snapshot;
 pub mod spec;
 pub mod status;
+pub mod tc;
 pub mod verbose;
 pub mod xdp;
 

@@ -172,6 +172,11 @@ impl Reporter {
         }
     }
 
+    /// Shows a qdisc, in tc's words and spaces.
+    pub fn qdisc(&mut self, line: &str) -> io::Result<()> {
+        writeln!(self.out, "{line}")
+    }
+
     /// Tells what was cleared.
     pub fn cleared(&mut self, cleared: &Cleared) -> io::Result<()> {
         if self.json {

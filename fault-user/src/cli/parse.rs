@@ -10,7 +10,8 @@ use clap::Parser as _;
 
 use super::{
     Attach, ClearArgs, Cli, Direction, DoctorArgs, DownArgs, DownMode, Hook, Life, LossArgs,
-    MarkArgs, PartitionArgs, Selectors, SelftestArgs, StatusArgs, Verb, WatchdogArgs, refusal,
+    MarkArgs, PartitionArgs, Selectors, SelftestArgs, StatusArgs, TcArgs, Verb, WatchdogArgs,
+    refusal,
 };
 use crate::{
     Error, clear,
@@ -21,7 +22,7 @@ use crate::{
     namespace::Place,
     selftest,
     spec::{self, Burst, Directions, FaultKind, FaultSpec, Loss, Mark},
-    status,
+    status, tc,
 };
 
 /// What the arguments ask for.
@@ -42,6 +43,8 @@ pub enum Command {
     Down(down::Request),
     /// `watchdog`
     Watchdog(down::watchdog::Request),
+    /// `tc`
+    Tc(Box<tc::Request>),
     /// `status`
     Status(status::Request),
     /// `clear`
@@ -122,6 +125,10 @@ impl Verb {
             Self::Watchdog(WatchdogArgs { files }) => {
                 Command::Watchdog(down::watchdog::Request { files })
             }
+            Self::Tc(TcArgs { words }) => {
+                let words = words.iter().map(|word| word.to_string_lossy().into_owned());
+                Command::Tc(Box::new(tc::Request::parse(words.collect())?))
+            }
             Self::Status(StatusArgs { json }) => Command::Status(status::Request { json }),
             Self::Clear(ClearArgs { iface, json }) => Command::Clear(clear::Request {
                 interfaces: unique(iface),
@@ -186,6 +193,7 @@ fn inject(kind: FaultKind, selectors: Selectors, life: Life) -> Result<Command, 
             Attach::Clsact => AttachMode::Clsact,
         },
         verbose: life.verbose,
+        record: None,
         command: life.command,
     })))
 }
@@ -340,6 +348,7 @@ mod tests {
                 hook: inject::Hook::Tc,
                 attach: AttachMode::Auto,
                 verbose: false,
+                record: None,
                 command: Vec::new(),
             }
         );

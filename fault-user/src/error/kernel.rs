@@ -8,6 +8,7 @@ use crate::{
     attach::Program,
     container::ContainerId,
     control_path::Connection,
+    netem::tc::Handle,
     xdp::{self, XdpProgram},
 };
 
@@ -96,6 +97,22 @@ pub enum KernelError {
         name: String,
         /// Its ARPHRD name or number.
         link_type: String,
+    },
+    /// Netem is there already.
+    #[error("`{device}` has {there} by faultctl already")]
+    NetemExists {
+        /// The interface.
+        device: String,
+        /// Handle and words.
+        there: String,
+    },
+    /// No netem to change or to take away.
+    #[error("no netem{} of faultctl is on `{device}`", named(*handle))]
+    NoNetem {
+        /// The interface.
+        device: String,
+        /// The one that was meant, if one was.
+        handle: Option<Handle>,
     },
     /// The interface went away meanwhile, or the programs on it did.
     #[error("interface `{name}` is gone, or somebody took the program off it")]
@@ -315,6 +332,10 @@ pub enum KernelError {
     },
 }
 
+fn named(handle: Option<Handle>) -> String {
+    handle.map_or_else(String::new, |handle| format!(" `{handle}`"))
+}
+
 fn of_kind(kind: &str) -> String {
     if kind.is_empty() {
         String::new()
@@ -433,6 +454,14 @@ impl KernelError {
             Self::XdpTaken { .. } => {
                 "leave out `--hook xdp`: the tc hooks have room for everybody".into()
             }
+            Self::NetemExists { device, .. } => format!(
+                "`faultctl tc qdisc change` changes it, \
+                 `faultctl tc qdisc del dev {device} root` ends it"
+            ),
+            Self::NoNetem { device, .. } => format!(
+                "`faultctl tc qdisc show dev {device}` shows what there is, \
+                 `faultctl tc qdisc add` begins one"
+            ),
             Self::OnlyLoopback => "name it: `--iface lo`".into(),
             Self::NoProcess { .. } => "`ps -e` lists them".into(),
             Self::NoContainer { .. } => {

@@ -26,6 +26,7 @@ mod place;
 mod privileges;
 mod selectors;
 mod ssh;
+mod tc;
 mod verbose;
 mod virtio;
 mod xdp;
