@@ -71,6 +71,7 @@ impl Caller {
             .and_then(|()| dup2_stderr(&nowhere))
             .and_then(|()| set_parent_process_death_signal(None))
             .map_err(KernelError::system("let go of the caller"))?;
+        drop(nowhere);
         // Whoever began the fault has given it up meanwhile.
         self.0
             .write_all(&[IN_FORCE])

@@ -257,7 +257,9 @@ fn show_has_what_is_here_and_lives() {
         (Some(0), &b""[..])
     );
 
-    place.lab.near.ip("link set other name another");
+    // Older kernels rename no interface that is up.
+    let rename = "link set other down\nlink set other name another\nlink set another up";
+    place.lab.near.ip(rename);
     assert_eq!(place.done("qdisc show dev another"), other);
     place.done("qdisc change dev another root netem loss 3%");
     let changed = place.done("qdisc show dev another");
