@@ -159,7 +159,7 @@ fn is_meant(saved: &Saved, interfaces: &[String]) -> Result<bool, KernelError> {
 }
 
 /// The fault has no force from here on; its process ends, by force if it must.
-fn end(fault: &mut Fault) -> Result<(), KernelError> {
+pub fn end(fault: &mut Fault) -> Result<(), KernelError> {
     disarm(fault)?;
     if let Some(process) = fault.process() {
         process.signal(Signal::TERM)?;

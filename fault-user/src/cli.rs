@@ -64,6 +64,8 @@ pub enum Verb {
     Rate(RateArgs),
     /// Do what netem does for these words of tc-netem(8)
     Netem(NetemArgs),
+    /// Do what tc(8) does with netem: as typed, with `faultctl` in front
+    Tc(TcArgs),
     /// List the faults that are active on this machine
     Status(StatusArgs),
     /// End faults, and remove what a killed process left
@@ -563,6 +565,10 @@ pub enum Hook {
 /// How long a fault lives, and who hears of it.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Life (until Ctrl-C, or as said here)")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of its own"
+)]
 pub struct Life {
     /// End by itself after this time: 30s, 250ms, 1m30s
     #[arg(
@@ -572,6 +578,12 @@ pub struct Life {
         allow_hyphen_values = true
     )]
     pub duration: Option<Duration>,
+    /// Return at once, and leave it to a background process, for an hour unless `--for` is given
+    #[arg(long, conflicts_with_all = ["command", "confirm", "verbose"])]
+    pub detach: bool,
+    /// With `--detach`: for no time, but until `faultctl clear`
+    #[arg(long, requires = "detach", conflicts_with = "duration")]
+    pub until_cleared: bool,
     /// Undo it after this time, unless a line on stdin (Enter) confirms it
     #[arg(
         long,
@@ -620,6 +632,30 @@ pub struct StatusArgs {
     /// Print JSON lines
     #[arg(long)]
     pub json: bool,
+}
+
+/// `faultctl tc`
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "faultctl tc qdisc add|change|replace|del|show dev <NAME> root netem <WORDS>...",
+    after_help = "\
+Examples:
+  faultctl tc qdisc add dev eth0 root netem loss 50%
+  faultctl tc qdisc change dev eth0 root netem loss gemodel 1% 10%
+  faultctl tc qdisc show dev eth0
+  faultctl tc qdisc del dev eth0 root
+
+It returns with the fault in force; `del` or `faultctl clear` ends it. No qdisc is touched, and only
+what is faultctl's is shown"
+)]
+pub struct TcArgs {
+    /// What comes after `tc`
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "WORDS"
+    )]
+    pub words: Vec<OsString>,
 }
 
 /// `faultctl clear`

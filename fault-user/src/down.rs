@@ -11,6 +11,7 @@ use caps::Capability;
 use crate::{
     Error,
     control_path::{self, Connection},
+    detach::{self, Caller},
     error::KernelError,
     follow::Names,
     inject::runtime,
@@ -53,6 +54,8 @@ pub struct Request {
     pub include_ssh: bool,
     /// When it ends by itself. There is no other end for one who is cut off.
     pub duration: Duration,
+    /// Whether a background process holds it, and the command returns.
+    pub detached: bool,
     /// When it ends unless a line on stdin confirms it.
     pub confirm: Option<Duration>,
     /// Where to serve metrics.
@@ -88,8 +91,18 @@ impl LinkMode {
     }
 }
 
-/// Takes the links away for their time and returns the exit code.
+/// Takes the links away for their time, or leaves that to a holder, and returns the exit code.
 pub fn run(request: &Request) -> Result<i32, Error> {
+    if request.detached {
+        Ok(detach::run(request.json, |caller| {
+            hold(request, Some(caller))
+        })?)
+    } else {
+        hold(request, None)
+    }
+}
+
+fn hold(request: &Request, caller: Option<Caller>) -> Result<i32, Error> {
     privilege::require(&[Capability::CAP_NET_ADMIN])?;
     if request.place != Place::Own {
         privilege::require(&[privilege::TO_LOOK_AROUND])?;
@@ -102,7 +115,7 @@ pub fn run(request: &Request) -> Result<i32, Error> {
     } else {
         control_path::find(&namespace)?
     };
-    let caught = Caught::new()?;
+    let caught = Caught::of_session(caller.is_some())?;
     let held = Held::begin(request, namespace, &spared)?;
     runtime.block_on(async {
         let kept: &[Capability] = if held.namespace.is_own() {
@@ -114,6 +127,7 @@ pub fn run(request: &Request) -> Result<i32, Error> {
             started: held.started(request),
             notes: Vec::new(),
             names: Names::new(),
+            caller,
             verbose: None,
             json: request.json,
             command: &request.command,

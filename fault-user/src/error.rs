@@ -5,7 +5,10 @@ use std::{fmt::Write as _, io, path::PathBuf};
 use ipnet::IpNet;
 
 use crate::{
-    netem::{DistributionError, NetemError},
+    netem::{
+        DistributionError, NetemError,
+        tc::{Parent, TcError},
+    },
     spec::{BurstLength, Percent, ValueError},
 };
 
@@ -78,15 +81,6 @@ pub enum Error {
     /// Words that are not netem's.
     #[error(transparent)]
     Netem(#[from] NetemError),
-    /// A word of netem that has no fault here.
-    #[error("`{word}` of netem is not there yet")]
-    NetemWord {
-        /// The word.
-        word: &'static str,
-    },
-    /// Chances of netem's `loss state` that are more than certain together.
-    #[error("`loss state` of netem")]
-    NetemStates(#[source] ValueError),
     /// The table of a distribution cannot be had.
     #[error(transparent)]
     Distribution(#[from] DistributionError),
@@ -102,6 +96,28 @@ pub enum Error {
         most: Percent,
         /// The shortest mean length of this rate, if there is one.
         shortest: Option<BurstLength>,
+    },
+
+    /// Words after `tc` that are not netem's.
+    #[error(transparent)]
+    Tc(#[from] TcError),
+    /// A word of netem that nothing is done for.
+    #[error("`{word}` is a word of netem that faultctl does not carry out")]
+    NetemWord {
+        /// The word.
+        word: &'static str,
+    },
+    /// A class of a qdisc that is not ours.
+    #[error("`{parent}` is a class, and faultctl has none")]
+    NetemClass {
+        /// Its name.
+        parent: Parent,
+    },
+    /// More words than are kept.
+    #[error("the command is longer than the {most} bytes that are kept of it")]
+    NetemTooLong {
+        /// How many they are.
+        most: usize,
     },
 
     /// A file of addresses could not be read.
@@ -218,12 +234,6 @@ impl Error {
             }
             Self::XdpVerb { .. } => "leave out `--hook xdp`: an XDP program sees no skb".into(),
             Self::Netem(error) => error.hint(),
-            Self::NetemWord { word } => {
-                format!(
-                    "leave `{word}` out; `loss`, `delay`, `reorder`, `duplicate` and `rate` are there"
-                )
-            }
-            Self::NetemStates(error) => return error.hint(),
             Self::Distribution(error) => error.hint(),
             Self::BurstTooShort {
                 shortest: Some(shortest),
@@ -235,6 +245,14 @@ impl Error {
             Self::BurstTooShort { shortest: None, .. } => {
                 "one packet at least passes between two bursts: lose less, or leave out `--burst`"
                     .into()
+            }
+            Self::Tc(error) => error.hint(),
+            Self::NetemWord { word } => format!("leave out `{word}`, or use tc itself"),
+            Self::NetemClass { .. } => "write `root`; selectors take some packets only, as in \
+                 `faultctl loss 50 --iface eth0 --to 10.0.0.7`"
+                .into(),
+            Self::NetemTooLong { .. } => {
+                "write numbers with fewer digits, and leave out what is netem's default".into()
             }
             Self::File { .. } => "`@FILE` names a text file, one address a line".into(),
             Self::EmptyFile { .. } => {
@@ -271,8 +289,10 @@ impl Error {
             | Self::XdpVerb { .. }
             | Self::Netem(_)
             | Self::NetemWord { .. }
-            | Self::NetemStates(_)
-            | Self::BurstTooShort { .. } => 2,
+            | Self::BurstTooShort { .. }
+            | Self::Tc(_)
+            | Self::NetemClass { .. }
+            | Self::NetemTooLong { .. } => 2,
             Self::File { .. }
             | Self::EmptyFile { .. }
             | Self::FileLine { .. }

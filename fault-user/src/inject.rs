@@ -9,6 +9,7 @@ use crate::{
     Error,
     active::{Faults, Plan},
     control_path,
+    detach::{self, Caller},
     error::KernelError,
     follow::Names,
     line::{Engine, Limits},
@@ -27,6 +28,10 @@ use kept::Kept;
 
 /// A fault, where it goes and how long it lives.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of its own"
+)]
 pub struct Request {
     /// The fault.
     pub spec: FaultSpec,
@@ -41,6 +46,8 @@ pub struct Request {
     pub include_ssh: bool,
     /// When it ends by itself.
     pub duration: Option<Duration>,
+    /// Whether a background process holds it, and the command returns.
+    pub detached: bool,
     /// When it ends unless a line on stdin confirms it.
     pub confirm: Option<Duration>,
     /// Where to serve metrics.
@@ -57,6 +64,8 @@ pub struct Request {
     pub limits: Limits,
     /// Whether to tell of packets one by one.
     pub verbose: bool,
+    /// How it was asked for, where that is not the command line.
+    pub record: Option<String>,
     /// The child command and its arguments; empty for none.
     pub command: Vec<OsString>,
 }
@@ -124,8 +133,18 @@ pub enum AttachMode {
     Clsact,
 }
 
-/// Runs the fault to its end and returns the exit code.
+/// Runs the fault to its end, or leaves it to a holder, and returns the exit code.
 pub fn run(request: &Request) -> Result<i32, Error> {
+    if request.detached {
+        Ok(detach::run(request.json, |caller| {
+            hold(request, Some(caller))
+        })?)
+    } else {
+        hold(request, None)
+    }
+}
+
+fn hold(request: &Request, caller: Option<Caller>) -> Result<i32, Error> {
     privilege::require(&privilege::TO_ATTACH)?;
     if request.place != Place::Own {
         privilege::require(&[privilege::TO_LOOK_AROUND])?;
@@ -146,8 +165,8 @@ pub fn run(request: &Request) -> Result<i32, Error> {
     } else {
         control_path::find(&namespace)?
     };
-    let caught = Caught::new()?;
-    let command = command_line();
+    let caught = Caught::of_session(caller.is_some())?;
+    let command = request.record.clone().unwrap_or_else(command_line);
     let mut faults = Faults::begin(
         &Plan {
             spec: &request.spec,
@@ -167,7 +186,7 @@ pub fn run(request: &Request) -> Result<i32, Error> {
         object,
     )?;
     runtime.block_on(async {
-        let begun = kept::begun(request, &mut faults, seed)?;
+        let begun = kept::begun(request, &mut faults, seed, caller)?;
         Session::start(begun, caught, || {
             Ok(Box::new(Kept::new(faults, request, &namespace)?))
         })?

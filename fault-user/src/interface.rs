@@ -5,6 +5,10 @@ use std::collections::BTreeSet;
 use fault_common::packet::LinkLayer;
 use futures_util::TryStreamExt as _;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage};
+use rustix::{
+    io::Errno,
+    net::{AddressFamily, SocketType, netdevice::name_to_index, socket},
+};
 
 use crate::{error::KernelError, line, netlink};
 
@@ -82,6 +86,36 @@ pub fn name_now(index: u32) -> Result<Option<String>, KernelError> {
         .find(|message| message.header.index == index)
         .and_then(name_of)
         .map(str::to_owned))
+}
+
+/// The index of the interface with this name, if there is one. Starts no thread.
+pub fn index(name: &str) -> Result<Option<u32>, KernelError> {
+    let index = socket(AddressFamily::UNIX, SocketType::DGRAM, None)
+        .and_then(|socket| name_to_index(socket, name));
+    match index {
+        // A name that is too long, or none's.
+        Err(Errno::NODEV | Errno::INVAL | Errno::NAMETOOLONG) => Ok(None),
+        index => index
+            .map(Some)
+            .map_err(KernelError::system("look up an interface")),
+    }
+}
+
+/// The name that the interface with this index has now, and how many queues for what
+/// leaves.
+pub fn queues(index: u32) -> Result<Option<(String, u32)>, KernelError> {
+    let all = all()?;
+    let message = all.iter().find(|message| message.header.index == index);
+    Ok(message.and_then(|message| {
+        let queues = message
+            .attributes
+            .iter()
+            .find_map(|attribute| match attribute {
+                LinkAttribute::NumTxQueues(queues) => Some(*queues),
+                _ => None,
+            });
+        Some((name_of(message)?.to_owned(), queues?))
+    }))
 }
 
 /// An interface and those that it cannot do without: the parent of a VLAN, the members

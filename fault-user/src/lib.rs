@@ -2,7 +2,8 @@
 //!
 //! [`cli`] turns arguments into requests, [`spec`] says what a fault is and
 //! compiles it for the kernel, and each verb has a module with a `Request` and a
-//! `run`. Only [`report`] prints, and only a second signal exits.
+//! `run`. Only [`report`] prints; only a second signal exits, and the holder that
+//! [`detach`] leaves, when it is done.
 
 pub mod active;
 pub mod attach;
@@ -14,6 +15,7 @@ mod clsact;
 mod confirm;
 pub mod container;
 pub mod control_path;
+pub mod detach;
 pub mod doctor;
 pub mod down;
 pub mod error;
@@ -39,6 +41,7 @@ mod signals;
 pub mod snapshot;
 pub mod spec;
 pub mod status;
+pub mod tc;
 pub mod verbose;
 pub mod xdp;
 

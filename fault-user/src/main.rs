@@ -13,7 +13,7 @@ use fault_user::{
     cli::{self, Command, Parsed},
     doctor, down, inject,
     report::Reporter,
-    selftest, status,
+    selftest, status, tc,
 };
 
 fn main() -> ExitCode {
@@ -36,6 +36,7 @@ fn run(args: &[OsString]) -> Result<i32, Error> {
         Parsed::Command(Command::Inject(request)) => inject::run(&request),
         Parsed::Command(Command::Down(request)) => down::run(&request),
         Parsed::Command(Command::Watchdog(request)) => down::watchdog::run(&request),
+        Parsed::Command(Command::Tc(request)) => tc::run(&request),
         Parsed::Command(Command::Status(request)) => status::run(&request),
         Parsed::Command(Command::Clear(request)) => clear::run(&request),
         Parsed::Command(Command::Selftest(request)) => selftest::run(&request),

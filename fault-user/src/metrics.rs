@@ -198,12 +198,15 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use fault_common::{
-        layout::{Counters, Direction},
+        layout::{Counters, Delays, Direction},
         packet::Reason,
     };
 
     use super::*;
-    use crate::snapshot::RuleCount;
+    use crate::{
+        line::Stats,
+        snapshot::{LineCount, RuleCount},
+    };
 
     /// What is known of a metric: its type, its labels, and their values but for
     /// `iface`, whose values are not ours.
@@ -222,8 +225,13 @@ mod tests {
             dropped_packets: packets,
             dropped_bytes: packets,
             marked_packets: packets,
+            delayed_packets: packets,
+            delayed_ns: 1_000_000 * packets,
+            duplicated_packets: packets,
             ..Counters::default()
         };
+        let mut delays = Delays::default();
+        delays.buckets[Delays::bucket(1_000_000)] = packets;
         let count = |fault: Fault, direction| RuleCount {
             rule: fault.name().into(),
             fault,
@@ -232,8 +240,23 @@ mod tests {
             asked: "50%".into(),
             probability: Some(0.5),
             counters,
+            delays,
+        };
+        let stats = Stats {
+            held: packets,
+            sent: packets,
+            dropped: packets,
+            ..Stats::default()
         };
         Snapshot {
+            lines: Direction::ALL
+                .map(|direction| LineCount {
+                    iface: "eth0".into(),
+                    direction,
+                    stats,
+                    missed: packets,
+                })
+                .to_vec(),
             counts: Fault::ALL
                 .into_iter()
                 .flat_map(|fault| Direction::ALL.map(|direction| count(fault, direction)))
@@ -275,8 +298,17 @@ mod tests {
             }
         }
         for (name, labels, _) in samples(&text) {
-            let metric = metrics.get_mut(name).expect("a type before the samples");
+            // Those of a histogram.
+            let family = ["_bucket", "_sum", "_count"]
+                .iter()
+                .find_map(|end| name.strip_suffix(end))
+                .filter(|family| metrics.contains_key(*family));
+            let metric = metrics.get_mut(family.unwrap_or(name));
+            let metric = metric.expect("a type before the samples");
             for (label, value) in labels {
+                if label == "le" {
+                    continue;
+                }
                 metric.labels.insert(label.into());
                 if label != "iface" {
                     metric.values.insert(value.into());
@@ -330,8 +362,32 @@ mod tests {
         let exported = exported();
         let words = PAGE.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
         for name in words.filter(|word| word.starts_with("faultctl_")) {
+            let name = name.strip_suffix("_bucket").unwrap_or(name);
             assert!(exported.contains_key(name), "`{name}`");
         }
+    }
+
+    #[test]
+    fn delays_are_a_histogram_of_seconds() {
+        let text = render(&snapshot(3)).expect("a text");
+        let of = |end: &str| -> Vec<&str> {
+            text.lines()
+                .filter(|line| line.starts_with(&format!("faultctl_injected_delay_seconds{end}{{")))
+                .filter(|line| line.contains("egress") && line.contains("latency"))
+                .collect()
+        };
+        assert!(of("_sum")[0].ends_with(" 0.003"), "{:?}", of("_sum"));
+        assert!(of("_count")[0].ends_with(" 3"), "{:?}", of("_count"));
+        let value = |bound: &str| {
+            let label = format!("le=\"{bound}\"");
+            let line = of("_bucket").into_iter().find(|line| line.contains(&label));
+            line.and_then(|line| line.rsplit(' ').next())
+                .unwrap_or_default()
+        };
+        assert_eq!(
+            [value("0.000512"), value("0.001024"), value("+Inf")],
+            ["0", "3", "3"]
+        );
     }
 
     #[test]
@@ -352,8 +408,8 @@ mod tests {
             .map(|(name, labels, _)| (name, labels))
             .collect();
         assert_eq!(of_zero, of_one);
-        // Rules by directions by outcomes, twice; reasons; the lease.
-        assert_eq!(of_one.len(), 4 * 2 * 3 + 4 * 2 * 2 + 4 + 1);
+        // Rules by directions by outcomes, twice; lines by outcomes; reasons; the lease.
+        assert_eq!(of_one.len(), 8 * 2 * 5 + 8 * 2 * 2 + 2 * 4 + 4 + 1);
     }
 
     #[test]

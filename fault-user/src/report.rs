@@ -44,6 +44,8 @@ pub struct Started {
     pub rules: Vec<StartedRule>,
     /// The process that keeps it.
     pub pid: u32,
+    /// Whether the command returns, and leaves the fault to that process.
+    pub detached: bool,
     /// What its maps cost the kernel, in bytes.
     pub memory: u64,
     /// Start of its random draws, if it draws.
@@ -168,6 +170,11 @@ impl Reporter {
         } else {
             self.line(&human::status(status))
         }
+    }
+
+    /// Shows a qdisc, in tc's words and spaces.
+    pub fn qdisc(&mut self, line: &str) -> io::Result<()> {
+        writeln!(self.out, "{line}")
     }
 
     /// Tells what was cleared.

@@ -17,6 +17,7 @@ use tokio::{
 use crate::{
     Error, clock,
     confirm::Confirmation,
+    detach::Caller,
     error::{self, KernelError},
     follow::{self, Names, News},
     metrics,
@@ -66,6 +67,8 @@ pub struct Begun<'a> {
     pub notes: Vec<String>,
     /// Host names whose addresses the fault follows.
     pub names: Names,
+    /// The command that waits for it to be in force, if it is detached.
+    pub caller: Option<Caller>,
     /// Packets to tell of.
     pub verbose: Option<Verbose>,
     /// JSON lines on stdout.
@@ -121,7 +124,7 @@ impl Session {
             Reporter::beside_command(begun.json)
         };
         // Who doesn't read this won't read the rest: the first look ends the run.
-        let _ = reporter.event(&Event::Started(begun.started));
+        let told = reporter.event(&Event::Started(begun.started));
         for note in begun.notes {
             let _ = reporter.event(&Event::Note(note));
         }
@@ -136,13 +139,20 @@ impl Session {
         let news = (!begun.names.is_empty())
             .then(|| follow::follow(begun.names))
             .transpose()?;
+        let signals = caught.deliver()?;
+        if let Some(caller) = begun.caller {
+            // Later there is nobody to tell it.
+            told.map_err(|_| Error::OutputClosed)?;
+            caller.in_force()?;
+            reporter = Reporter::new(begun.json);
+        }
         Ok(Self {
             live: Arc::new(Mutex::new(live)),
             child,
             confirmation,
             news,
             verbose: begun.verbose,
-            signals: caught.deliver()?,
+            signals,
             reporter,
         })
     }

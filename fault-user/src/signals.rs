@@ -18,9 +18,6 @@ use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 use crate::error::KernelError;
 
-/// The signals that ask for the end.
-const ENDS: [i32; 4] = [SIGINT, SIGTERM, SIGHUP, SIGQUIT];
-
 /// Set by the handlers, which are the process's.
 static PENDING: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
@@ -44,14 +41,22 @@ pub struct Caught(SignalsInfo<WithOrigin>);
 impl Caught {
     /// From now on, the first signal does not end the process. The second does, on the
     /// spot, with the code that a shell gives to a process that a signal ended.
-    pub fn new() -> Result<Self, KernelError> {
+    ///
+    /// A process that is `detached` has no terminal, and none that hangs up ends it.
+    pub fn of_session(detached: bool) -> Result<Self, KernelError> {
         let caught = || {
-            for signal in ENDS {
+            let mut ends = vec![SIGINT, SIGTERM, SIGQUIT];
+            if detached {
+                flag::register(SIGHUP, Arc::default())?;
+            } else {
+                ends.push(SIGHUP);
+            }
+            for &signal in &ends {
                 // In this order: the second signal finds the flag that the first one set.
                 flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&PENDING))?;
                 flag::register(signal, Arc::clone(&PENDING))?;
             }
-            SignalsInfo::new(ENDS).map(Self)
+            SignalsInfo::new(ends).map(Self)
         };
         caught().map_err(KernelError::system("catch signals"))
     }

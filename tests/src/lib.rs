@@ -11,6 +11,7 @@ pub mod echo;
 pub mod faultctl;
 pub mod foreign;
 pub mod frame;
+pub mod holder;
 pub mod kernel;
 pub mod lab;
 pub mod line;
@@ -27,5 +28,6 @@ pub mod verdict;
 pub mod wait;
 
 pub use faultctl::Faultctl;
+pub use holder::Holder;
 pub use lab::{Family, Lab, Side};
 pub use namespace::Namespace;

@@ -10,6 +10,12 @@ use crate::{lab::Lab, namespace::Namespace};
 
 /// Programs of faultctl that belong to a namespace, with the process that loaded each.
 pub fn of(namespace: &Namespace) -> Vec<(String, u32)> {
+    let pid = |(name, owner): (String, Owner)| (name, owner.pid);
+    with_owners(namespace).into_iter().map(pid).collect()
+}
+
+/// The same with all that is known of their owners.
+pub fn with_owners(namespace: &Namespace) -> Vec<(String, Owner)> {
     let inode = namespace.inode();
     loaded_programs()
         .filter_map(Result::ok)
@@ -21,7 +27,7 @@ pub fn of(namespace: &Namespace) -> Vec<(String, u32)> {
             // A program may go while it is looked at.
             let maps = program.map_ids().ok()??;
             let owner = maps.into_iter().find_map(owner)?;
-            (owner.netns_inode == inode).then_some((name, owner.pid))
+            (owner.netns_inode == inode).then_some((name, owner))
         })
         .collect()
 }

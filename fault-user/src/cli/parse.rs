@@ -1,18 +1,22 @@
 //! From arguments to requests.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{
+    ffi::OsString,
+    path::{self, PathBuf},
+    time::Duration,
+};
 
 use clap::Parser as _;
 
 use super::{
     Attach, ClearArgs, Cli, Direction, DoctorArgs, DownArgs, DownMode, DuplicateArgs, Engine, Hold,
     Hook, LatencyArgs, Life, LossArgs, MarkArgs, NetemArgs, PartitionArgs, Profile, RateArgs,
-    ReorderArgs, Selectors, SelftestArgs, StatusArgs, Verb, WatchdogArgs, refusal,
+    ReorderArgs, Selectors, SelftestArgs, StatusArgs, TcArgs, Verb, WatchdogArgs, refusal,
 };
 use crate::{
     Error, clear,
     container::ContainerId,
-    doctor,
+    detach, doctor,
     down::{self, LinkMode},
     inject::{self, AttachMode, FarEnds},
     line::{self, Limits},
@@ -20,7 +24,7 @@ use crate::{
     netem::{self, Distribution},
     selftest,
     spec::{self, Burst, Directions, FaultKind, FaultSpec, Loss, Mark},
-    status,
+    status, tc,
 };
 
 /// What the arguments ask for.
@@ -41,6 +45,8 @@ pub enum Command {
     Down(down::Request),
     /// `watchdog`
     Watchdog(down::watchdog::Request),
+    /// `tc`
+    Tc(Box<tc::Request>),
     /// `status`
     Status(status::Request),
     /// `clear`
@@ -215,6 +221,10 @@ impl Verb {
             Self::Watchdog(WatchdogArgs { files }) => {
                 Command::Watchdog(down::watchdog::Request { files })
             }
+            Self::Tc(TcArgs { words }) => {
+                let words = words.iter().map(|word| word.to_string_lossy().into_owned());
+                Command::Tc(Box::new(tc::Request::parse(words.collect())?))
+            }
             Self::Status(StatusArgs { json }) => Command::Status(status::Request { json }),
             Self::Clear(ClearArgs { iface, json }) => Command::Clear(clear::Request {
                 interfaces: unique(iface),
@@ -250,10 +260,7 @@ fn inject_held(
         // Whether there is such a table.
         delay.distribution.table()?;
     }
-    let limits = hold.limit.map_or_else(Limits::default, |limit| Limits {
-        frames: usize::try_from(limit).unwrap_or(usize::MAX),
-        ..Limits::default()
-    });
+    let limits = hold.limit.map_or_else(Limits::default, Limits::of);
     let directions = match selectors.direction {
         Some(Direction::Egress) => Directions::Egress,
         Some(Direction::Ingress) => Directions::Ingress,
@@ -291,7 +298,8 @@ fn inject_held(
         place: place(selectors.netns, selectors.pid, selectors.container),
         include_ssh: selectors.include_ssh,
         hook,
-        duration: life.duration,
+        duration: life.ends_after(),
+        detached: life.detach,
         confirm: life.confirm,
         metrics: life.metrics,
         json: life.json,
@@ -307,6 +315,7 @@ fn inject_held(
         },
         limits,
         verbose: life.verbose,
+        record: None,
         command: life.command,
     })))
 }
@@ -364,11 +373,21 @@ fn down(mode: LinkMode, selectors: Selectors, life: Life) -> Result<Command, Err
         place: place(netns, pid, container),
         include_ssh,
         duration,
+        detached: life.detach,
         confirm: life.confirm,
         metrics: life.metrics,
         json: life.json,
         command: life.command,
     }))
+}
+
+impl Life {
+    /// When the fault ends by itself.
+    fn ends_after(&self) -> Option<Duration> {
+        let forgotten = self.detach && !self.until_cleared;
+        self.duration
+            .or_else(|| forgotten.then_some(detach::UNLESS_SAID))
+    }
 }
 
 fn place(netns: Option<String>, pid: Option<u32>, container: Option<ContainerId>) -> Place {
@@ -390,10 +409,11 @@ fn unique(names: Vec<String>) -> Vec<String> {
     unique
 }
 
-/// ip-netns(8) keeps its names in /run/netns; what has a slash is a path.
+/// ip-netns(8) keeps its names in /run/netns; what has a slash is a path, here and from any
+/// working directory.
 fn netns_path(name: String) -> PathBuf {
     if name.contains('/') {
-        name.into()
+        path::absolute(&name).unwrap_or_else(|_| name.into())
     } else {
         PathBuf::from("/run/netns").join(name)
     }
@@ -401,8 +421,6 @@ fn netns_path(name: String) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use clap::CommandFactory as _;
 
     use super::*;
@@ -445,6 +463,7 @@ mod tests {
                 place: Place::Own,
                 include_ssh: false,
                 duration: None,
+                detached: false,
                 confirm: None,
                 metrics: None,
                 json: false,
@@ -453,6 +472,7 @@ mod tests {
                 engine: line::Engine::Auto,
                 limits: Limits::default(),
                 verbose: false,
+                record: None,
                 command: Vec::new(),
             }
         );
@@ -502,6 +522,21 @@ mod tests {
         }
         let mark = request("faultctl mark --dscp ef --iface eth0");
         assert_eq!(mark.spec.selectors.directions, Directions::Egress);
+    }
+
+    #[test]
+    fn detached_fault_lasts_an_hour_unless_something_else_is_said() {
+        let of = |more: &str| request(&format!("faultctl down --iface eth0 {more}"));
+        assert!(!of("--for 1s").detached);
+        for (more, expected) in [
+            ("--detach", Some(Duration::from_hours(1))),
+            ("--detach --for 90s", Some(Duration::from_secs(90))),
+            ("--detach --until-cleared", None),
+        ] {
+            let request = of(more);
+            assert!(request.detached, "{more}");
+            assert_eq!(request.duration, expected, "{more}");
+        }
     }
 
     #[test]

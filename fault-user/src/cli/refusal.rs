@@ -61,6 +61,9 @@ fn missing(error: &clap::Error) -> (String, Option<String>) {
     let hint = missing.iter().find_map(|name| match *name {
         "--iface" => Some("name the interface, as in `--iface eth0`; `ip -brief link` lists them"),
         "PERCENT" => Some("say how much to lose, as in `50`, or `--every 10` for one in ten"),
+        "--detach" => {
+            Some("without it a fault ends with its command: leave out `--until-cleared`, or add it")
+        }
         "VALUE[/MASK]" => Some("give a mark, as in `0x10`, or a DSCP, as in `--dscp ef`"),
         _ => None,
     });

@@ -154,6 +154,7 @@ impl Held {
                 })
                 .collect(),
             pid: std::process::id(),
+            detached: request.detached,
             memory: 0,
             seed: None,
             until: Some(clock::wall(self.until_ns)),

@@ -25,6 +25,8 @@ use crate::{
     run_directory::{self, failed},
 };
 
+mod elsewhere;
+
 /// A file with the state of a link.
 #[derive(Debug)]
 pub struct State {
@@ -49,8 +51,24 @@ pub fn path(netns: u64, ifindex: u32) -> PathBuf {
 }
 
 /// All that is saved on this machine since it was booted, the oldest first: what lies on
-/// another link is saved after it.
+/// another link is saved after it. Of other mount namespaces, what living processes keep.
 pub fn all() -> Result<Vec<Entry>, KernelError> {
+    let mut all = here()?;
+    for state in elsewhere::all()? {
+        let is_same = |other: &Entry| matches!(other, Entry::State(it) if it.saved == state.saved);
+        // Mount namespaces may have the directory in common, and so may two processes.
+        if !all.iter().any(is_same) {
+            all.push(Entry::State(Box::new(state)));
+        }
+    }
+    all.sort_by_key(|entry| match entry {
+        Entry::State(state) => state.saved.since_ns,
+        Entry::OtherVersion => 0,
+    });
+    Ok(all)
+}
+
+fn here() -> Result<Vec<Entry>, KernelError> {
     let directory = directory();
     let entries = match fs::read_dir(&directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -75,10 +93,6 @@ pub fn all() -> Result<Vec<Entry>, KernelError> {
             Err(error) => return Err(error),
         }
     }
-    all.sort_by_key(|entry| match entry {
-        Entry::State(state) => state.saved.since_ns,
-        Entry::OtherVersion => 0,
-    });
     Ok(all)
 }
 

@@ -8,6 +8,7 @@ use crate::{
     attach::Program,
     container::ContainerId,
     control_path::Connection,
+    netem::tc::Handle,
     xdp::{self, XdpProgram},
 };
 
@@ -96,6 +97,22 @@ pub enum KernelError {
         name: String,
         /// Its ARPHRD name or number.
         link_type: String,
+    },
+    /// Netem is there already.
+    #[error("`{device}` has {there} by faultctl already")]
+    NetemExists {
+        /// The interface.
+        device: String,
+        /// Handle and words.
+        there: String,
+    },
+    /// No netem to change or to take away.
+    #[error("no netem{} of faultctl is on `{device}`", named(*handle))]
+    NoNetem {
+        /// The interface.
+        device: String,
+        /// The one that was meant, if one was.
+        handle: Option<Handle>,
     },
     /// The interface went away meanwhile, or the programs on it did.
     #[error("interface `{name}` is gone, or somebody took the program off it")]
@@ -290,6 +307,12 @@ pub enum KernelError {
     /// A signal came before there was anything to end.
     #[error("interrupted before the fault began")]
     Interrupted,
+    /// A holder can only be left behind by a process with one thread.
+    #[error("this process has other threads, and cannot leave a fault to a holder")]
+    Threads,
+    /// The holder was killed before the fault was in force.
+    #[error("the background process was killed before the fault was in force")]
+    Holder,
     /// A filter could not be taken out.
     #[error("cannot remove a filter")]
     Detach(#[source] Box<ProgramError>),
@@ -307,6 +330,10 @@ pub enum KernelError {
         /// Why.
         source: io::Error,
     },
+}
+
+fn named(handle: Option<Handle>) -> String {
+    handle.map_or_else(String::new, |handle| format!(" `{handle}`"))
 }
 
 fn of_kind(kind: &str) -> String {
@@ -427,6 +454,14 @@ impl KernelError {
             Self::XdpTaken { .. } => {
                 "leave out `--hook xdp`: the tc hooks have room for everybody".into()
             }
+            Self::NetemExists { device, .. } => format!(
+                "`faultctl tc qdisc change` changes it, \
+                 `faultctl tc qdisc del dev {device} root` ends it"
+            ),
+            Self::NoNetem { device, .. } => format!(
+                "`faultctl tc qdisc show dev {device}` shows what there is, \
+                 `faultctl tc qdisc add` begins one"
+            ),
             Self::OnlyLoopback => "name it: `--iface lo`".into(),
             Self::NoProcess { .. } => "`ps -e` lists them".into(),
             Self::NoContainer { .. } => {

@@ -10,6 +10,7 @@ use crate::{
     active::{Active, Faults},
     attach::CLSACT,
     clock,
+    detach::Caller,
     error::{Error, KernelError},
     lease::Lease,
     namespace::Namespace,
@@ -141,6 +142,7 @@ pub fn begun<'a>(
     request: &'a Request,
     faults: &mut Faults,
     seed: u64,
+    caller: Option<Caller>,
 ) -> Result<Begun<'a>, KernelError> {
     Ok(Begun {
         verbose: request.verbose.then(|| faults.listen()).transpose()?,
@@ -155,6 +157,7 @@ pub fn begun<'a>(
             })
             .collect(),
         names: request.far_ends.names(),
+        caller,
         json: request.json,
         command: &request.command,
     })
@@ -177,6 +180,7 @@ fn started(request: &Request, faults: &Faults, seed: u64) -> Started {
             })
             .collect(),
         pid: std::process::id(),
+        detached: request.detached,
         memory: faults.active.iter().map(Active::memory).sum(),
         seed: Some(seed),
         until: faults.until_ns.map(clock::wall),

@@ -16,6 +16,16 @@ pub struct Limits {
     pub bytes: usize,
 }
 
+impl Limits {
+    /// For so many frames.
+    pub fn of(frames: u32) -> Self {
+        Self {
+            frames: usize::try_from(frames).unwrap_or(usize::MAX),
+            ..Self::default()
+        }
+    }
+}
+
 impl Default for Limits {
     /// A second of 4 Gbit/s, or a million small packets.
     fn default() -> Self {

@@ -70,6 +70,7 @@ fn started(started: &Started) -> String {
     let end = match (started.until, &started.command) {
         (Some(until), _) => format!("until {}", time(until)),
         (None, Some(command)) => format!("while `{}` runs", clean(command)),
+        (None, None) if started.detached => "until cleared".into(),
         (None, None) => "until Ctrl-C".into(),
     };
     let _ = write!(text, ", {end}");
@@ -83,6 +84,13 @@ fn started(started: &Started) -> String {
     if !started.spared.is_empty() {
         let spared: Vec<_> = started.spared.iter().map(ToString::to_string).collect();
         let _ = write!(text, ", spares {}", spared.join(" and "));
+    }
+    if started.detached {
+        let clear = started.rules.iter().fold(String::new(), |list, rule| {
+            format!("{list} --iface {}", clean(&rule.iface))
+        });
+        let pid = started.pid;
+        let _ = write!(text, ", held by pid {pid}: `faultctl clear{clear}` ends it");
     }
     text
 }

@@ -173,6 +173,7 @@ fn started(started: &Started) -> Value {
         "rules": rules,
         "spared": spared,
         "pid": started.pid,
+        "detached": started.detached,
         "memory": started.memory,
         "seed": started.seed,
         "until": started.until.map(time),

@@ -1,6 +1,6 @@
 //! What netem's words mean as faults.
 
-use super::{FaultKind, FourStates, Gemodel, Loss};
+use super::{FaultKind, FourStates, Gemodel, Loss, Percent};
 use crate::{
     error::Error,
     netem::{self, Chance, Netem},
@@ -63,9 +63,83 @@ fn loss(loss: &netem::Loss) -> Result<Loss, Error> {
             p23,
             p14,
         } => {
-            let states = FourStates::new([p13, p31, p32, p23, p14]);
-            Loss::State(states.map_err(Error::NetemStates)?)
+            // Of two ways out of a state, the second gets what the first leaves.
+            let beside = |one: Percent, first: Percent| {
+                let left = Percent::new(100.0 - first.points()).unwrap_or_default();
+                if one.points() > left.points() {
+                    left
+                } else {
+                    one
+                }
+            };
+            let states = [beside(p13, p14), beside(p31, p32), p32, p23, p14];
+            let states = FourStates::new(states).map_err(|source| Error::Usage {
+                message: "`loss state` has no such probabilities".into(),
+                hint: None,
+                source: Some(source),
+            })?;
+            Loss::State(states)
         }
         netem::Loss::Gemodel { p, r, bad, good } => Loss::Gemodel(Gemodel { p, r, bad, good }),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind_of(words: &str) -> Result<FaultKind, Error> {
+        let words: Vec<_> = words.split(' ').collect();
+        FaultKind::of_netem(&netem::parse(&words).expect("netem's words"))
+    }
+
+    #[test]
+    fn losses_are_those_of_our_own_verb() {
+        for (words, ours) in [
+            (
+                "loss 10% 25%",
+                Loss::Random {
+                    percent: "10".parse().expect("a percentage"),
+                    correlation: "25".parse().expect("a percentage"),
+                },
+            ),
+            (
+                "loss gemodel 1% 10% 70% 0.1%",
+                Loss::Gemodel("1,10,70,0.1".parse().expect("a model")),
+            ),
+            (
+                "loss state 1% 10% 20% 95% 5%",
+                Loss::State("1,10,20,95,5".parse().expect("a model")),
+            ),
+            // What is left beside the other way out.
+            (
+                "loss state 60% 90% 20% 95% 50%",
+                Loss::State("50,80,20,95,50".parse().expect("a model")),
+            ),
+        ] {
+            let parts = FaultKind::Netem(vec![FaultKind::Loss(ours)]);
+            assert_eq!(kind_of(words).ok(), Some(parts), "{words}");
+        }
+    }
+
+    #[test]
+    fn what_would_not_be_done_is_refused() {
+        for words in ["loss 1% ecn", "corrupt 1%", "slot 1ms"] {
+            assert!(
+                matches!(kind_of(words), Err(Error::NetemWord { .. })),
+                "{words}"
+            );
+        }
+        assert!(kind_of("limit 5 loss 1% seed 7").is_ok());
+    }
+
+    #[test]
+    fn parts_come_in_netems_order() {
+        let words = "rate 1mbit reorder 25% delay 10ms duplicate 1% loss 5%";
+        let kind = kind_of(words).expect("faults");
+        let names: Vec<_> = kind.parts().iter().map(FaultKind::name).collect();
+        assert_eq!(names, ["loss", "duplicate", "reorder", "rate"]);
+        let nothing = kind_of("limit 7").expect("a fault");
+        assert_eq!(nothing.asked(), "latency 0ns");
+    }
 }

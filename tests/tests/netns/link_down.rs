@@ -21,6 +21,7 @@ use serde_json::Value;
 
 mod carrier;
 mod confirm;
+mod detach;
 mod life;
 mod private;
 mod router;

@@ -5,6 +5,7 @@
 mod bursts;
 mod composition;
 mod confirm;
+mod detach;
 mod doctor;
 mod down;
 mod features;
@@ -25,6 +26,7 @@ mod place;
 mod privileges;
 mod selectors;
 mod ssh;
+mod tc;
 mod verbose;
 mod virtio;
 mod xdp;

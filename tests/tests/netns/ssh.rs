@@ -8,7 +8,7 @@ use std::{
 
 use fault_tests::{
     Family, Lab, Side,
-    faultctl::{binary, output},
+    faultctl::{binary, output, run},
     kernel::hooks,
     ssh::{PORT, Server, Session, USER, connects},
     wait::{SOON, until},
@@ -69,6 +69,27 @@ fn session_goes_on_through_a_fault_that_takes_everything_else() {
                 assert!(connects(&lab.far, &lab.near, family.near(), SOON));
             }
         }
+    }
+}
+
+#[test]
+fn detached_fault_spares_the_session_and_outlives_it() {
+    let lab = Lab::with_iface(&format!("ds{}", std::process::id()));
+    let server = Server::start(&lab.near);
+    let iface = &lab.iface;
+    for family in Family::ALL {
+        let mut session = server.session(&lab.far, "root", family.near());
+        let line = format!("down --iface {iface} --json --detach --for 10m");
+        session.type_line(&faultctl(&line));
+        let started = session.event("started");
+        assert_spared(&lab, family, &mut session, &started);
+        session.type_line("exec echo ended");
+        assert!(session.says("ended", SOON));
+        drop(session);
+        assert!(!connects(&lab.far, &lab.near, family.near(), AT_ONCE));
+        let cleared = run(&lab.near, &["clear", "--iface", iface]);
+        assert!(cleared.status.success(), "{cleared:?}");
+        assert!(connects(&lab.far, &lab.near, family.near(), SOON));
     }
 }
 

@@ -23,6 +23,9 @@ pub enum Parent {
 }
 
 impl Handle {
+    /// The first that the kernel gives to a qdisc without one.
+    pub const FIRST: Self = Self(0x8001);
+
     /// Reads one; None for `none` and for 0, which leave the choice to the kernel.
     pub fn parse(text: &str) -> Result<Option<Self>, TcError> {
         if text == "none" {

@@ -162,6 +162,11 @@ fn each_kind_asks_for_what_it_says() {
             dscp: dscp.map(|text| text.parse().unwrap()),
         })
     };
+    let netem = |words: &str| {
+        let words: Vec<_> = words.split(' ').collect();
+        let kind = FaultKind::of_netem(&netem::parse(&words).unwrap()).unwrap();
+        kind.parts()[0].clone()
+    };
     let every = FaultKind::Loss(Loss::Every(10.try_into().unwrap()));
     for (kind, name, asked, probability) in [
         (
@@ -170,21 +175,42 @@ fn each_kind_asks_for_what_it_says() {
             "10% correlation 75%",
             Some(0.1),
         ),
-        (every, "loss", "1 in 10", Some(0.1)),
+        (every.clone(), "loss", "1 in 10", Some(0.1)),
         (FaultKind::Partition, "partition", "all", Some(1.0)),
         (FaultKind::Down, "down", "all", Some(1.0)),
         (mark(Some("0x10/0xff"), None), "mark", "0x10/0xff", None),
         (mark(None, Some("ef")), "mark", "dscp 46", None),
         (mark(Some("1"), Some("af11")), "mark", "0x1 dscp 10", None),
+        (
+            netem("delay 100ms 10ms 25% distribution normal"),
+            "latency",
+            "100ms ±10ms normal correlation 25%",
+            None,
+        ),
+        (
+            netem("delay 10ms reorder 25% 50% gap 5"),
+            "reorder",
+            "25% correlation 50% gap 5, others 10ms",
+            None,
+        ),
+        (netem("duplicate 1%"), "duplicate", "1%", None),
+        (
+            netem("rate 10mbit -14 53"),
+            "rate",
+            "10mbit overhead -14b cells 53b",
+            None,
+        ),
     ] {
-        let set = compiled(kind, Selectors::default());
+        let set = compiled(kind.clone(), Selectors::default());
         let named = &set.rules[0];
         assert_eq!((named.name.as_str(), named.asked.as_str()), (name, asked));
         assert_eq!(named.probability, probability);
-        assert_eq!(Fault::from_number(named.rule.fault), Some(kind.fault()));
+        let fault = Fault::from_number(named.rule.fault);
+        assert_eq!(fault.map(Fault::name), Some(kind.name()));
+        assert_eq!(FaultKind::of(&named.rule), Some(kind));
     }
     let rule = |kind| compiled(kind, Selectors::default()).rules[0].rule;
-    assert_eq!(rule(every).model, Model::Every as u32);
+    assert_eq!(rule(every.clone()).model, Model::Every as u32);
     assert_eq!(rule(every).every, 10);
     assert_eq!(rule(FaultKind::Down).probability, 1 << 32);
     assert_eq!(rule(FaultKind::Partition).model, Model::Random as u32);
@@ -229,7 +255,7 @@ fn models_of_bursts_reach_the_rule_and_are_read_back() {
         ),
     ] {
         let kind = FaultKind::Loss(loss);
-        let set = compiled(kind, Selectors::default());
+        let set = compiled(kind.clone(), Selectors::default());
         let named = &set.rules[0];
         assert_eq!(named.rule.model, model as u32);
         assert!(named.rule.has_chain());
