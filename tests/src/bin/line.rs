@@ -147,7 +147,7 @@ fn start(
         Lines::of(ebpf, direction, line)?;
         return Ok(None);
     }
-    let helper = Helper::open(namespace, iface, direction, options.queues)?;
+    let helper = Helper::open(namespace, iface, direction, fault_user::line::Engine::Tap)?;
     let lines = Lines::of(ebpf, direction, helper.line(born_ns))?;
     let back = match direction {
         Direction::Egress => "line_back_out",

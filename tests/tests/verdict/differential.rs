@@ -33,6 +33,7 @@ fn kernel_and_host_agree_on_generated_cases() {
         let room = Room {
             entries: 256,
             prefixes,
+            quantiles: 5,
         };
         let mut programs = Programs::load(link, room).expect("the programs load");
         let connections = connections(&mut Dice::new(0x55));
@@ -148,6 +149,8 @@ fn compare(
                 model.counters(id, direction),
                 "set {n}, rule {id}, {direction:?}, {rule:#?}"
             );
+            let delays = programs.loaded.tables.delays(first + id, direction);
+            assert_eq!(delays.expect("delays"), model.delays(id, direction));
         }
     }
     for ((reason, before), after) in Reason::ALL.into_iter().zip(before).zip(reasons(programs)) {

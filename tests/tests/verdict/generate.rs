@@ -9,7 +9,7 @@ use fault_common::{
     address::{Address, Network},
     chain::Chain,
     layout::{
-        Connection, Fault, Model as Kind, NEAR_NETWORKS, PORT_RANGES, PortRange, Ports,
+        Connection, Delay, Fault, Model as Kind, NEAR_NETWORKS, PORT_RANGES, PortRange, Ports,
         RULES_PER_TARGET, Rule, SPARED,
     },
     packet::LinkLayer,
@@ -135,8 +135,12 @@ pub fn rule_set(dice: &mut Dice) -> RuleSet {
         targets,
         hosts,
         prefixes,
+        quantiles: QUANTILES.to_vec(),
     }
 }
+
+/// The table of a distribution: not its order, its values count.
+const QUANTILES: [i16; 5] = [0, -8192, 8192, i16::MAX, i16::MIN];
 
 fn rule(dice: &mut Dice) -> NamedRule {
     let kind = dice.of(&[
@@ -148,6 +152,9 @@ fn rule(dice: &mut Dice) -> NamedRule {
         Kind::Burst,
         Kind::Gemodel,
         Kind::State,
+        Kind::Duplicate,
+        Kind::Delay,
+        Kind::Delay,
     ]);
     let any = u64::from(u32::MAX);
     let mut rule = Rule {
@@ -157,6 +164,7 @@ fn rule(dice: &mut Dice) -> NamedRule {
         flags: dice.of(&[0, 0, Rule::EVERY_FRAME]),
         probability: dice.of(&[0, probability::ONE, probability::ONE / 2, 1 << 20]),
         chain: chain(dice),
+        delay: delay(dice),
         every: 1 + dice.below(5) as u64,
         seed: dice.number(),
         flows: dice.of(&[0, 0, probability::ONE / 2, probability::ONE - 1]),
@@ -190,6 +198,17 @@ fn rule(dice: &mut Dice) -> NamedRule {
         asked: String::new(),
         probability: None,
         rule,
+    }
+}
+
+fn delay(dice: &mut Dice) -> Delay {
+    Delay {
+        mean_ns: dice.of(&[0, 1, 1_000_000, 1 << 37]),
+        jitter_ns: dice.of(&[0, 1000, 2_000_000, (1 << 38) - 1]),
+        correlation: dice.of(&[0, probability::ONE / 2, probability::ONE]),
+        table_len: dice.below(QUANTILES.len() + 1) as u32,
+        gap: dice.of(&[0, 1, 3]),
+        ..Delay::default()
     }
 }
 

@@ -10,7 +10,8 @@ use fault_common::{
     decide::Decision,
     engine::{Passage, Size, Tables, Told, Verdict, run},
     layout::{
-        Config, Connection, Counters, Direction, RULES_PER_TARGET, Rule, SLOTS, State, Target,
+        Config, Connection, Counters, Delays, Direction, Memory, RULES_PER_TARGET, Rule, SLOTS,
+        State, Target,
     },
     packet::{LinkLayer, Reason},
 };
@@ -28,7 +29,9 @@ pub struct Model {
     /// Whether ARP and neighbour discovery pass.
     pub neighbours: bool,
     states: RefCell<Vec<State>>,
+    memories: RefCell<Vec<Memory>>,
     counters: RefCell<Vec<Counters>>,
+    delays: RefCell<Vec<Delays>>,
     reasons: RefCell<[u64; Reason::ALL.len()]>,
 }
 
@@ -49,7 +52,9 @@ impl Model {
             spared: Vec::new(),
             neighbours: false,
             states: vec![State::default(); SLOTS as usize].into(),
+            memories: vec![Memory::default(); SLOTS as usize].into(),
             counters: vec![Counters::default(); SLOTS as usize].into(),
+            delays: vec![Delays::default(); SLOTS as usize].into(),
             reasons: RefCell::default(),
             set: set.clone(),
         }
@@ -65,12 +70,17 @@ impl Model {
         let size = Size {
             packets: segments.max(1),
             bytes: u32::try_from(frame.len()).expect("a frame"),
+            wire_bytes: 0,
         };
         run(self, &frame, size, link, direction)
     }
 
     pub fn counters(&self, rule: u32, direction: Direction) -> Counters {
         self.counters.borrow()[direction.slot(rule) as usize]
+    }
+
+    pub fn delays(&self, rule: u32, direction: Direction) -> Delays {
+        self.delays.borrow()[direction.slot(rule) as usize]
     }
 
     pub fn reason(&self, reason: Reason) -> u64 {
@@ -146,23 +156,45 @@ impl Tables for Model {
         (before, *state)
     }
 
-    fn count(&self, slot: u32, size: Size, decision: Decision) {
+    fn memory(&self, slot: u32) -> Memory {
+        self.memories.borrow()[slot as usize]
+    }
+
+    fn remember(&self, slot: u32, memory: Memory) {
+        self.memories.borrow_mut()[slot as usize] = memory;
+    }
+
+    fn quantile(&self, place: u32) -> i16 {
+        self.set.quantiles[place as usize]
+    }
+
+    fn now_ns(&self) -> u64 {
+        unimplemented!("no clock agrees with the kernel's")
+    }
+
+    fn transmit(&self, _slot: u32, _there_ns: u64, _for_ns: u64) -> u64 {
+        unimplemented!("depends on the clock")
+    }
+
+    fn count(&self, slot: u32, size: Size, decision: Decision, wait_ns: u64) {
         let packets = u64::from(size.packets);
         let bytes = u64::from(size.bytes);
         let dropped = decision == Decision::Drop;
+        let of = |which| if decision == which { packets } else { 0 };
+        let delayed = of(Decision::Delay);
+        self.delays.borrow_mut()[slot as usize].buckets[Delays::bucket(wait_ns)] += delayed;
         self.counters.borrow_mut()[slot as usize].add(&Counters {
             matched_skbs: 1,
             matched_packets: packets,
             matched_bytes: bytes,
             dropped_skbs: dropped.into(),
-            dropped_packets: if dropped { packets } else { 0 },
+            dropped_packets: of(Decision::Drop),
             dropped_bytes: if dropped { bytes } else { 0 },
             dropped_super_skbs: (dropped && packets > 1).into(),
-            marked_packets: if decision == Decision::Mark {
-                packets
-            } else {
-                0
-            },
+            marked_packets: of(Decision::Mark),
+            delayed_packets: delayed,
+            delayed_ns: wait_ns * delayed,
+            duplicated_packets: of(Decision::Duplicate),
         });
     }
 

@@ -33,6 +33,7 @@ fn room(entries: usize) -> Room {
     Room {
         entries,
         prefixes: entries,
+        quantiles: 0,
     }
 }
 
