@@ -242,7 +242,12 @@ mod tests {
     fn flow_is_a_moment() {
         let flow = |due_ns| {
             let (mark, priority) = (0, 0);
-            Ticket { due_ns, mark, priority }.flow()
+            Ticket {
+                due_ns,
+                mark,
+                priority,
+            }
+            .flow()
         };
         assert_eq!(flow(1 << 40), flow((1 << 40) + 32_767));
         assert_ne!(flow(1 << 40), flow((1 << 40) + 32_768));
