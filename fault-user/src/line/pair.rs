@@ -150,8 +150,9 @@ impl Pair {
 
     /// What became of frames until now; in the interface's namespace.
     pub fn tally(&self) -> Result<Tally, KernelError> {
-        let (sent, dropped) = device::sent(&device::look(self.ifindex)?);
+        // In this order: what has left the queue by then is among what was sent.
         let queue = queue(self.ifindex)?;
+        let (sent, dropped) = device::sent(&device::look(self.ifindex)?);
         Ok(Tally {
             sent,
             waiting: queue.qlen.into(),
@@ -249,6 +250,10 @@ const INITIAL_QUANTUM: u16 = 4;
 const RATE_ENABLE: u16 = 5;
 const HORIZON: u16 = 14;
 
+/// The bytes that a flow may send before others: the most that the kernel takes, and much
+/// more than comes within the 33 us of a flow.
+const MOST: u32 = 1 << 20;
+
 /// fq as nothing but a queue by departure time: flows send what they have, at no rate of
 /// their own.
 fn sized_for(limits: Limits) -> [(u16, u32); 6] {
@@ -257,8 +262,8 @@ fn sized_for(limits: Limits) -> [(u16, u32); 6] {
     [
         (PLIMIT, frames),
         (FLOW_PLIMIT, frames),
-        (QUANTUM, 1 << 20),
-        (INITIAL_QUANTUM, i32::MAX.cast_unsigned()),
+        (QUANTUM, MOST),
+        (INITIAL_QUANTUM, MOST),
         (RATE_ENABLE, 0),
         // In microseconds: 71 minutes.
         (HORIZON, u32::MAX),
