@@ -89,7 +89,7 @@ pub struct Line {
     stop: Arc<OwnedFd>,
     threads: Vec<JoinHandle<()>>,
     /// Keep the program on the helper.
-    _back: Vec<OwnedFd>,
+    attached: Vec<OwnedFd>,
 }
 
 /// What became of frames; a super-packet is one.
@@ -191,16 +191,17 @@ impl Helper {
             pair: None,
             stop: Arc::new(stop),
             threads: Vec::new(),
-            _back: Vec::new(),
+            attached: Vec::new(),
         };
         match self.device {
             Device::Fq(pair) => {
-                line._back = pair.start(&line.namespace, limits, back)?;
+                let attached = pair.start(&line.namespace, limits, back)?;
+                line.attached.extend(attached);
                 line.keep(pair, lines)?;
             }
             Device::Tap(tap) => {
                 let attach = || back::attach(back, &tap.name, ifindex, Direction::Ingress);
-                line._back.extend(line.namespace.run(attach)?);
+                line.attached.extend(line.namespace.run(attach)?);
                 line.work(tap, self.iface.link, limits, lines)?;
             }
         }

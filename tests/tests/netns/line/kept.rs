@@ -73,7 +73,7 @@ fn mark_comes_through_fq() {
 
 #[test]
 fn interface_stays_as_it_is() {
-    for engine in engines() {
+    for engine in engines().iter().chain(&["auto"]) {
         let lab = Lab::new();
         let look = || {
             let features = lab.near.command("ethtool").args(["-k", "eth0"]).output();
