@@ -248,6 +248,7 @@ const FLOW_PLIMIT: u16 = 2;
 const QUANTUM: u16 = 3;
 const INITIAL_QUANTUM: u16 = 4;
 const RATE_ENABLE: u16 = 5;
+const ORPHAN_MASK: u16 = 10;
 const HORIZON: u16 = 14;
 
 /// The bytes that a flow may send before others: the most that the kernel takes, and much
@@ -256,7 +257,7 @@ const MOST: u32 = 1 << 20;
 
 /// fq as nothing but a queue by departure time: flows send what they have, at no rate of
 /// their own.
-fn sized_for(limits: Limits) -> [(u16, u32); 6] {
+fn sized_for(limits: Limits) -> [(u16, u32); 7] {
     let frames = limits.frames.min(limits.bytes / FRAME);
     let frames = u32::try_from(frames).unwrap_or(u32::MAX);
     [
@@ -265,6 +266,8 @@ fn sized_for(limits: Limits) -> [(u16, u32); 6] {
         (QUANTUM, MOST),
         (INITIAL_QUANTUM, MOST),
         (RATE_ENABLE, 0),
+        // All of the hash, or moments that are 33 ms apart were a flow.
+        (ORPHAN_MASK, u32::MAX),
         // In microseconds: 71 minutes.
         (HORIZON, u32::MAX),
     ]
