@@ -371,7 +371,7 @@ fn helpers(plan: &Plan<'_>, interface: &Interface) -> Result<Vec<Held>, KernelEr
     directions
         .iter()
         .map(|direction| {
-            let helper = Helper::open(plan.namespace, interface, *direction, plan.engine)?;
+            let helper = Helper::open(plan.engine, plan.namespace, interface, *direction, 1)?;
             Ok(Held {
                 direction: *direction,
                 helper: Some(helper),

@@ -1,16 +1,22 @@
-//! The delay line for kernels without fq: this process holds the frames.
+//! The delay line: frames leave the interface for a helper device, are held there, and
+//! come back to go on.
 //!
-//! A program on the interface sends a frame to a TAP with the time at which it is due
-//! ([`fault_common::line`]); a thread keeps it and writes it back; a program on the TAP
-//! sends it on to where it was going. The interface's qdisc, offloads and MTU stay as
-//! they are.
+//! A program on the interface sends a frame to the helper with the time at which it is due
+//! ([`fault_common::line`]); a program on the helper sends it on to where it was going. The
+//! interface's qdisc, offloads and MTU stay as they are. There are two engines:
+//!
+//! - **fq**: the helper is a pair of veth, and the kernel's packet scheduler fq on it holds
+//!   the frames. The pair's other end is in a network namespace that only this process
+//!   holds.
+//! - **TAP**, for kernels without fq: a thread of this process holds them.
 //!
 //! Three things end it, and each lets packets flow: dropping [`Line`] sends on what is
-//! held; the end of the process takes the TAP away, and the program sees that it is
-//! gone; a process that is stopped renews nothing, and the program stops to send within
-//! a lease.
+//! held (TAP) or waits until it has gone on, for two seconds at most (fq); the end of the
+//! process takes the helper away, and the program sees that it is gone; a process that is
+//! stopped renews nothing, and the program stops to send within a lease.
 
 use std::{
+    io,
     os::fd::OwnedFd,
     sync::{Arc, atomic::Ordering::Relaxed},
     thread::{self, JoinHandle},
@@ -18,7 +24,7 @@ use std::{
 };
 
 use aya::{Ebpf, programs::SchedClassifier};
-use fault_common::{layout::Direction, line};
+use fault_common::{layout::Direction, line, packet::LinkLayer};
 
 use crate::{
     clock::{monotonic_ns, nanos},
@@ -30,46 +36,60 @@ use crate::{
 };
 
 mod back;
-mod engine;
+mod device;
 mod frame;
+mod keeper;
+mod pair;
 mod queue;
 mod tap;
+mod worker;
 
-use engine::{Counts, Holder, stop_event};
+use keeper::Keeper;
+use pair::{Pair, Tally};
 pub use queue::Limits;
 use tap::Tap;
+use worker::{Counts, Worker, stop_event};
 
-/// What holds packets.
+/// Who holds the frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Engine {
-    /// The best that the kernel has.
+    /// fq where the kernel has it and this process may use it, else the TAP.
     #[default]
     Auto,
-    /// The kernel's own queue by departure time.
+    /// The kernel's packet scheduler fq: Linux 5.15, `CONFIG_NET_SCH_FQ`, veth, and
+    /// `CAP_SYS_ADMIN` for a namespace of its own.
     Fq,
-    /// This process, behind a TAP.
+    /// A thread of this process: `CONFIG_TUN`.
     Tap,
 }
 
 /// A helper device for one direction of an interface; nothing is held yet.
 #[derive(Debug)]
 pub struct Helper {
-    tap: Tap,
+    device: Device,
     iface: Interface,
     namespace: Namespace,
 }
 
-/// A helper at work. Dropped, it sends on what it holds: take the programs off the
+#[derive(Debug)]
+enum Device {
+    Tap(Tap),
+    Fq(Pair),
+}
+
+/// A helper at work. Dropped, it sees to what it holds: take the programs off the
 /// interface before.
 #[derive(Debug)]
 pub struct Line {
     ifindex: u32,
     namespace: Namespace,
     counts: Arc<Counts>,
+    /// Where fq holds the frames.
+    pair: Option<Pair>,
     stop: Arc<OwnedFd>,
     threads: Vec<JoinHandle<()>>,
-    /// Keeps the program on the helper.
-    _back: Option<OwnedFd>,
+    /// Keep the program on the helper.
+    attached: Vec<OwnedFd>,
 }
 
 /// What became of frames; a super-packet is one.
@@ -81,10 +101,10 @@ pub struct Stats {
     pub sent: u64,
     /// Lost because too much was held, or because too much came at once.
     pub dropped: u64,
-    /// By how much those that were given back were late on average.
-    pub mean_late: Duration,
+    /// By how much those that were given back were late on average. fq doesn't say.
+    pub mean_late: Option<Duration>,
     /// And at most.
-    pub most_late: Duration,
+    pub most_late: Option<Duration>,
 }
 
 /// Whether an interface of this name is one of ours.
@@ -123,35 +143,53 @@ fn name(direction: Direction) -> &'static str {
 
 impl Helper {
     /// Makes the device `fc-IFACE-out0` or `fc-IFACE-in0`, or the next number, in the
-    /// interface's namespace. More than one queue means more than one thread.
+    /// interface's namespace. More than one queue means more than one thread of a TAP.
     pub fn open(
+        engine: Engine,
         namespace: &Namespace,
         iface: &Interface,
         direction: Direction,
-        engine: Engine,
+        queues: usize,
     ) -> Result<Self, KernelError> {
-        if engine == Engine::Fq {
-            return Err(KernelError::Feature {
-                feature: "fq",
-                fix: "use `--engine tap`",
-                source: "not there yet".into(),
-            });
-        }
+        let tap = || Tap::open(namespace, iface, direction, queues).map(Device::Tap);
+        let fq = || Pair::open(namespace, iface, direction).map(Device::Fq);
+        let device = match engine {
+            Engine::Tap => tap(),
+            Engine::Fq => fq(),
+            Engine::Auto => match fq() {
+                Err(error) if is_lacking(&error) => tap(),
+                result => result,
+            },
+        }?;
         Ok(Self {
-            tap: Tap::open(namespace, iface, direction, 1)?,
+            device,
             iface: iface.clone(),
             namespace: namespace.clone(),
         })
     }
 
+    /// The engine that was chosen: never [`Engine::Auto`].
+    pub fn engine(&self) -> Engine {
+        match &self.device {
+            Device::Tap(_) => Engine::Tap,
+            Device::Fq(_) => Engine::Fq,
+        }
+    }
+
     /// Its index in the interface's namespace.
     pub fn ifindex(&self) -> u32 {
-        self.tap.ifindex
+        match &self.device {
+            Device::Tap(tap) => tap.ifindex,
+            Device::Fq(pair) => pair.ifindex,
+        }
     }
 
     /// Its name there.
     pub fn name(&self) -> &str {
-        &self.tap.name
+        match &self.device {
+            Device::Tap(tap) => &tap.name,
+            Device::Fq(pair) => &pair.name,
+        }
     }
 
     /// What the programs have to know of it. `born_ns` (`CLOCK_MONOTONIC`) is when the
@@ -160,8 +198,13 @@ impl Helper {
         line::Line {
             until_ns: 0,
             born_ns,
-            helper: self.tap.ifindex,
+            helper: self.ifindex(),
             iface: self.iface.index,
+            engine: match &self.device {
+                Device::Tap(_) => line::Line::TAP,
+                Device::Fq(_) => line::Line::FQ,
+            },
+            no_link_layer: (self.iface.link == LinkLayer::None).into(),
         }
     }
 
@@ -173,67 +216,48 @@ impl Helper {
         lines: Lines,
         back: &mut SchedClassifier,
     ) -> Result<Line, KernelError> {
-        let (name, ifindex) = (&self.tap.name, self.tap.ifindex);
-        let back = self.namespace.run(|| back::attach(back, name, ifindex))?;
-        // From here on, not from when a thread gets to run.
-        let _ = lines.renew(monotonic_ns() + nanos(LEASE));
-        let lines = Arc::new(lines);
+        let ifindex = self.ifindex();
         let stop = stop_event().map_err(KernelError::system("create an event"))?;
         let mut line = Line {
             ifindex,
             namespace: self.namespace,
             counts: Arc::default(),
+            pair: None,
             stop: Arc::new(stop),
             threads: Vec::new(),
-            _back: back,
+            attached: Vec::new(),
         };
-        let threads = self.tap.queues.len();
-        let limits = Limits {
-            frames: limits.frames / threads,
-            bytes: limits.bytes / threads,
-        };
-        for queue in self.tap.queues {
-            let holder = Holder {
-                tap: queue,
-                stop: Arc::clone(&line.stop),
-                link: self.iface.link,
-                limits,
-                counts: Arc::clone(&line.counts),
-                lines: Arc::clone(&lines),
-            };
-            let thread = thread::Builder::new()
-                .name("line".into())
-                .spawn(move || holder.run())
-                .map_err(KernelError::system("start a thread"))?;
-            line.threads.push(thread);
+        match self.device {
+            Device::Fq(pair) => {
+                let attached = pair.start(&line.namespace, limits, back)?;
+                line.attached.extend(attached);
+                line.keep(pair, lines)?;
+            }
+            Device::Tap(tap) => {
+                let attach = || back::attach(back, &tap.name, ifindex, Direction::Ingress);
+                line.attached.extend(line.namespace.run(attach)?);
+                line.work(tap, self.iface.link, limits, lines)?;
+            }
         }
         Ok(line)
+    }
+}
+
+/// Whether the kernel has no such thing, or no right to it is given.
+fn is_lacking(error: &KernelError) -> bool {
+    match error {
+        KernelError::Feature { .. } => true,
+        KernelError::System { source, .. } => source.kind() == io::ErrorKind::PermissionDenied,
+        _ => false,
     }
 }
 
 impl Line {
     /// What became of the frames until now.
     pub fn stats(&self) -> Result<Stats, KernelError> {
-        Ok(self.stats_with(self.overruns()?))
-    }
-
-    fn overruns(&self) -> Result<u64, KernelError> {
-        match self.namespace.run(|| Tap::overruns(self.ifindex)) {
-            Err(error) if error.is_missing_namespace() => Ok(0),
-            result => result,
-        }
-    }
-
-    fn stats_with(&self, overruns: u64) -> Stats {
-        let counts = &self.counts;
-        let sent = counts.sent.load(Relaxed);
-        let lost = counts.full.load(Relaxed) + counts.refused.load(Relaxed);
-        Stats {
-            held: counts.held.load(Relaxed),
-            sent,
-            dropped: lost + overruns,
-            mean_late: Duration::from_nanos(counts.late_ns.load(Relaxed) / sent.max(1)),
-            most_late: Duration::from_nanos(counts.latest_ns.load(Relaxed)),
+        match &self.pair {
+            Some(pair) => Ok(Stats::of(self.ask(|| pair.tally())?)),
+            None => Ok(self.stats_with(self.overruns()?)),
         }
     }
 
@@ -242,12 +266,101 @@ impl Line {
         !self.counts.gone.load(Relaxed)
     }
 
-    /// Sends on what is held, and says what became of all. The helper is gone then.
+    /// Sees to what is held, and says what became of all. A TAP's frames go on at once;
+    /// those in fq when they are due, or they are lost if that is in over two seconds. The
+    /// helper is gone then, or about to.
     pub fn end(mut self) -> Result<Stats, KernelError> {
         // The ring's count goes with the device.
-        let overruns = self.overruns()?;
+        let overruns = match &self.pair {
+            Some(_) => 0,
+            None => self.overruns()?,
+        };
         self.stop();
-        Ok(self.stats_with(overruns))
+        match self.pair.take() {
+            Some(pair) => {
+                let mut tally = self.ask(|| pair.settle())?;
+                tally.dropped += tally.waiting;
+                Ok(Stats::of(tally))
+            }
+            None => Ok(self.stats_with(overruns)),
+        }
+    }
+
+    /// The threads of a TAP.
+    fn work(
+        &mut self,
+        tap: Tap,
+        link: LinkLayer,
+        limits: Limits,
+        lines: Lines,
+    ) -> Result<(), KernelError> {
+        // From here on, not from when a thread gets to run.
+        let _ = lines.renew(monotonic_ns() + nanos(LEASE));
+        let lines = Arc::new(lines);
+        let threads = tap.queues.len();
+        let limits = Limits {
+            frames: limits.frames / threads,
+            bytes: limits.bytes / threads,
+        };
+        for queue in tap.queues {
+            let worker = Worker {
+                tap: queue,
+                stop: Arc::clone(&self.stop),
+                link,
+                limits,
+                counts: Arc::clone(&self.counts),
+                lines: Arc::clone(&lines),
+            };
+            let thread = thread::Builder::new()
+                .name("line".into())
+                .spawn(move || worker.run())
+                .map_err(KernelError::system("start a thread"))?;
+            self.threads.push(thread);
+        }
+        Ok(())
+    }
+
+    /// The thread beside fq.
+    fn keep(&mut self, pair: Pair, lines: Lines) -> Result<(), KernelError> {
+        let _ = lines.renew(monotonic_ns() + nanos(LEASE));
+        let keeper = Keeper {
+            stop: Arc::clone(&self.stop),
+            counts: Arc::clone(&self.counts),
+            lines,
+        };
+        self.threads.push(pair.spawn(move || keeper.run())?);
+        self.pair = Some(pair);
+        Ok(())
+    }
+
+    fn overruns(&self) -> Result<u64, KernelError> {
+        self.ask(|| Ok(device::sent(&device::look(self.ifindex)?).1))
+    }
+
+    /// Asks in the interface's namespace. What is gone with it has nothing to say.
+    fn ask<T: Default + Send>(
+        &self,
+        question: impl FnOnce() -> Result<T, KernelError> + Send,
+    ) -> Result<T, KernelError> {
+        match self.namespace.run(question) {
+            Err(error) if error.is_missing_namespace() => Ok(T::default()),
+            result => result,
+        }
+    }
+
+    fn stats_with(&self, overruns: u64) -> Stats {
+        let counts = &self.counts;
+        let sent = counts.sent.load(Relaxed);
+        let lost = counts.full.load(Relaxed) + counts.refused.load(Relaxed);
+        let mean_late = Duration::from_nanos(counts.late_ns.load(Relaxed) / sent.max(1));
+        let most_late = Duration::from_nanos(counts.latest_ns.load(Relaxed));
+        Stats {
+            held: counts.held.load(Relaxed),
+            sent,
+            dropped: lost + overruns,
+            mean_late: Some(mean_late),
+            most_late: Some(most_late),
+        }
     }
 
     fn stop(&mut self) {
@@ -259,8 +372,22 @@ impl Line {
     }
 }
 
+impl Stats {
+    fn of(tally: Tally) -> Self {
+        Self {
+            held: tally.sent + tally.waiting,
+            sent: tally.sent,
+            dropped: tally.dropped,
+            ..Self::default()
+        }
+    }
+}
+
 impl Drop for Line {
     fn drop(&mut self) {
         self.stop();
+        if let Some(pair) = &self.pair {
+            let _ = self.ask(|| pair.settle());
+        }
     }
 }

@@ -9,6 +9,8 @@ use std::{
 
 use nix::sys::utsname::uname;
 
+use crate::namespace::Namespace;
+
 /// Major and minor version.
 static VERSION: LazyLock<(u32, u32)> = LazyLock::new(|| {
     let names = uname().expect("uname");
@@ -30,6 +32,18 @@ pub fn hooks() -> Vec<&'static str> {
     } else {
         vec!["clsact"]
     }
+}
+
+/// The engines of the delay line that there are here, what `auto` takes first.
+pub fn engines() -> &'static [&'static str] {
+    static HAS_FQ: LazyLock<bool> = LazyLock::new(|| {
+        let namespace = Namespace::new();
+        let mut command = namespace.command("tc");
+        command.args(["qdisc", "add", "dev", "lo", "root", "fq"]);
+        let output = command.output().expect("tc runs");
+        output.status.success()
+    });
+    if *HAS_FQ { &["fq", "tap"] } else { &["tap"] }
 }
 
 /// The options that choose among all hooks there are, for a fault in both directions.

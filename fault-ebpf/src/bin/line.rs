@@ -47,13 +47,13 @@ pub fn line_ingress(ctx: TcContext) -> i32 {
     classify(&ctx, Direction::Ingress)
 }
 
-/// On the helper of what leaves.
+/// On the helper of what leaves, wherever frames pass it.
 #[classifier]
 pub fn line_back_out(ctx: TcContext) -> i32 {
     back(&ctx, Direction::Egress)
 }
 
-/// On the helper of what comes in.
+/// On the helper of what comes in, likewise.
 #[classifier]
 pub fn line_back_in(ctx: TcContext) -> i32 {
     back(&ctx, Direction::Ingress)

@@ -3,14 +3,14 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use aya::programs::{
-    SchedClassifier, TcAttachType,
-    tc::{NlOptions, TcAttachOptions, qdisc_add_clsact},
+    SchedClassifier,
+    tc::{NlOptions, TcAttachOptions},
 };
 use fault_common::layout::Direction;
 
 use crate::{
     attach::{CLSACT, TCX},
-    bpf,
+    bpf, clsact,
     error::KernelError,
 };
 
@@ -20,6 +20,7 @@ pub fn attach(
     program: &mut SchedClassifier,
     name: &str,
     ifindex: u32,
+    direction: Direction,
 ) -> Result<Option<OwnedFd>, KernelError> {
     let refused = |hook| {
         move |source| KernelError::Attach {
@@ -30,18 +31,15 @@ pub fn attach(
     };
     let descriptor = program.fd().map_err(std::io::Error::other);
     let descriptor = descriptor.map_err(refused(TCX))?.as_fd();
-    match bpf::attach_tcx(descriptor, ifindex, Direction::Ingress) {
+    match bpf::attach_tcx(descriptor, ifindex, direction) {
         // What a kernel says of an attach type that it does not know.
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
         result => return result.map(Some).map_err(refused(TCX)),
     }
-    qdisc_add_clsact(name).map_err(|source| KernelError::Clsact {
-        iface: name.to_owned(),
-        source: Box::new(source),
-    })?;
+    clsact::ensure(ifindex, name)?;
     let options = TcAttachOptions::Netlink(NlOptions::default());
     program
-        .attach_with_options(name, TcAttachType::Ingress, options)
+        .attach_with_options(name, clsact::attach_type(direction), options)
         .and_then(|link| program.take_link(link))
         // Dropped, it would send its removal to whatever namespace the thread is in then.
         .map(std::mem::forget)

@@ -10,13 +10,10 @@ use std::{
 };
 
 use fault_common::layout::Direction;
-use futures_util::TryStreamExt as _;
-use rtnetlink::{
-    LinkUnspec,
-    packet_route::link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkMessage},
-};
+use rtnetlink::LinkUnspec;
 use rustix::io::Errno;
 
+use super::device::{self, index_of, pattern};
 use crate::{error::KernelError, interface::Interface, namespace::Namespace, netlink};
 
 /// Frames that the kernel keeps for the process while it is busy or does not get to run.
@@ -55,53 +52,17 @@ impl Tap {
         if !namespace.is_own() {
             name = migrate(&name, namespace, &pattern(&iface.name, direction), &open[0])?;
         }
-        let alias = format!(
-            "faultctl pid {}: holds {} of {}",
-            std::process::id(),
-            direction.name(),
-            iface.name
-        );
-        let ifindex = namespace.run(|| set_up(&name, alias))?;
+        let ifindex = namespace.run(|| {
+            let index = index_of(&name)?;
+            let message = LinkUnspec::new_with_index(index).txqueuelen(RING);
+            device::set_up(message.alias(device::alias(iface, direction)))?;
+            Ok::<_, KernelError>(index)
+        })?;
         Ok(Self {
             ifindex,
             name,
             queues: open,
         })
-    }
-
-    /// Frames that found its ring full; in its namespace.
-    pub fn overruns(ifindex: u32) -> Result<u64, KernelError> {
-        let message = netlink::with(|handle| async move {
-            let request = handle.link().get().match_index(ifindex);
-            request.execute().try_next().await
-        })?;
-        Ok(message.as_ref().map_or(0, dropped))
-    }
-}
-
-fn dropped(message: &LinkMessage) -> u64 {
-    message
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            LinkAttribute::Stats64(stats) => Some(stats.tx_dropped),
-            _ => None,
-        })
-        .unwrap_or(0)
-}
-
-/// `fc-eth0-out0`: what the kernel takes for "the first number that is free". Names
-/// have 15 bytes, and a number may have two digits.
-fn pattern(iface: &str, direction: Direction) -> String {
-    let mut end = iface.len().min(6);
-    while !iface.is_char_boundary(end) {
-        end -= 1;
-    }
-    // A name may hold what would be taken for the number.
-    let iface = iface[..end].replace('%', "_");
-    match direction {
-        Direction::Egress => format!("fc-{iface}-out%d"),
-        Direction::Ingress => format!("fc-{iface}-in%d"),
     }
 }
 
@@ -164,10 +125,7 @@ fn migrate(
     queue: &OwnedFd,
 ) -> Result<String, KernelError> {
     let index = index_of(name)?;
-    let target = namespace.run(|| {
-        File::open("/proc/thread-self/ns/net")
-            .map_err(KernelError::system("open the network namespace"))
-    })?;
+    let target = namespace.run(device::this_namespace)?;
     let to_there = || LinkUnspec::new_with_index(index).setns_by_fd(target.as_raw_fd());
     netlink::with(|handle| async move {
         match handle.link().set(to_there().build()).execute().await {
@@ -183,40 +141,6 @@ fn migrate(
     ioctl(queue, libc::TUNGETIFF, (&raw mut request).cast())
         .map_err(KernelError::system("look at a TAP device"))?;
     Ok(text(&request))
-}
-
-/// Up, silent, and with a long ring; in its namespace.
-fn set_up(name: &str, alias: String) -> Result<u32, KernelError> {
-    let index = index_of(name)?;
-    let message = LinkUnspec::new_with_index(index)
-        .txqueuelen(RING)
-        .alias(alias)
-        // No link-local address, hence no router solicitations and no MLD.
-        .append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(
-            vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)],
-        )]))
-        .arp(false)
-        .multicast(false)
-        .build();
-    let up = LinkUnspec::new_with_index(index).up().build();
-    netlink::with(|handle| async move {
-        // A kernel without IPv6 has nothing to be told.
-        let mut silent = message.clone();
-        if handle.link().set(message).execute().await.is_err() {
-            silent
-                .attributes
-                .retain(|attribute| !matches!(attribute, LinkAttribute::AfSpecUnspec(_)));
-            handle.link().set(silent).execute().await?;
-        }
-        handle.link().set(up).execute().await
-    })?;
-    Ok(index)
-}
-
-fn index_of(name: &str) -> Result<u32, KernelError> {
-    Ok(Interface::find(&[name.to_owned()])?
-        .first()
-        .map_or(0, |interface| interface.index))
 }
 
 fn request(name: &str) -> libc::ifreq {
@@ -245,23 +169,5 @@ fn ioctl(
     match unsafe { libc::ioctl(descriptor.as_raw_fd(), number, argument) } {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn name_says_whose_it_is_and_leaves_room_for_two_digits() {
-        assert_eq!(pattern("eth0", Direction::Egress), "fc-eth0-out%d");
-        assert_eq!(pattern("enp0s31f6", Direction::Ingress), "fc-enp0s3-in%d");
-        for iface in ["a-name-of-15-by", "größere-namen", "%d%d%d", ""] {
-            for direction in Direction::ALL {
-                let pattern = pattern(iface, direction);
-                assert!(pattern.len() <= 15, "{pattern}");
-                assert_eq!(pattern.matches('%').count(), 1, "{pattern}");
-            }
-        }
     }
 }

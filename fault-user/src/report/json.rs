@@ -198,8 +198,8 @@ fn lines(snapshot: &Snapshot) -> Value {
                 "sent": line.stats.sent,
                 "dropped": line.stats.dropped,
                 "missed": line.missed,
-                "mean_late": line.stats.mean_late.as_secs_f64(),
-                "most_late": line.stats.most_late.as_secs_f64(),
+                "mean_late": line.stats.mean_late.map(|it| it.as_secs_f64()),
+                "most_late": line.stats.most_late.map(|it| it.as_secs_f64()),
             })
         })
         .collect()

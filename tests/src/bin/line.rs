@@ -6,6 +6,7 @@ use std::{
     env, fs,
     io::{Read as _, Write as _, stdin, stdout},
     path::PathBuf,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
@@ -22,7 +23,7 @@ use fault_common::{layout::Direction, line};
 use fault_user::{
     clock::monotonic_ns,
     interface::{self, Interface},
-    line::{Helper, Limits, Line},
+    line::{Engine, Helper, Limits, Line},
     maps::Lines,
     namespace::Namespace,
 };
@@ -52,6 +53,9 @@ struct Options {
     /// Threads a direction
     #[arg(long, default_value_t = 1)]
     queues: usize,
+    /// Who holds the frames
+    #[arg(long, value_enum, default_value_t = By::Auto)]
+    engine: By,
     /// By clsact instead of tcx
     #[arg(long)]
     clsact: bool,
@@ -62,6 +66,23 @@ enum Way {
     Egress,
     Ingress,
     Both,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum By {
+    Auto,
+    Fq,
+    Tap,
+}
+
+impl From<By> for Engine {
+    fn from(by: By) -> Self {
+        match by {
+            By::Auto => Self::Auto,
+            By::Fq => Self::Fq,
+            By::Tap => Self::Tap,
+        }
+    }
 }
 
 impl Way {
@@ -123,12 +144,16 @@ fn main() -> Result<()> {
             "held": stats.held,
             "sent": stats.sent,
             "dropped": stats.dropped,
-            "mean_late_us": stats.mean_late.as_secs_f64() * 1e6,
-            "most_late_us": stats.most_late.as_secs_f64() * 1e6,
+            "mean_late_us": stats.mean_late.map(micros),
+            "most_late_us": stats.most_late.map(micros),
         });
         writeln!(stdout, "{said}")?;
     }
     Ok(())
+}
+
+fn micros(span: Duration) -> f64 {
+    span.as_secs_f64() * 1e6
 }
 
 fn start(
@@ -147,7 +172,13 @@ fn start(
         Lines::of(ebpf, direction, line)?;
         return Ok(None);
     }
-    let helper = Helper::open(namespace, iface, direction, fault_user::line::Engine::Tap)?;
+    let helper = Helper::open(
+        options.engine.into(),
+        namespace,
+        iface,
+        direction,
+        options.queues,
+    )?;
     let lines = Lines::of(ebpf, direction, helper.line(born_ns))?;
     let back = match direction {
         Direction::Egress => "line_back_out",

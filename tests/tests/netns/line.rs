@@ -9,10 +9,8 @@ use std::{
 
 use fault_tests::{
     Family, Lab, Namespace, Side,
-    binomial::assert_rate,
-    foreign::Counting,
     frame::{self, Fragment, ethernet, ip},
-    kernel::hooks,
+    kernel::{engines, hooks},
     lab::{FAR_IFACE, ends},
     line::Line,
     packet,
@@ -21,6 +19,9 @@ use fault_tests::{
     wait::{SOON, until},
 };
 use nix::sys::signal::Signal;
+
+mod kept;
+mod several;
 
 const COUNT: u64 = 2_000;
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -91,27 +92,39 @@ fn helpers(namespace: &Namespace) -> usize {
     namespace.proc("dev").matches("fc-").count()
 }
 
+/// A pair goes with its namespace, which the kernel takes apart in its own time.
+#[track_caller]
+fn gone(namespace: &Namespace) {
+    until("helpers go", SOON, || {
+        (helpers(namespace) == 0).then_some(())
+    });
+}
+
 #[test]
 fn datagrams_take_the_delay_in_their_direction_only() {
-    for hook in hooks() {
-        let lab = Lab::new();
-        for sender in Side::ALL {
-            for delay in [1, 10, 100].map(|n| n * MILLISECOND) {
-                let (way, micros) = (sender.direction(), delay.as_micros());
-                let line = format!("--iface eth0 --direction {way} --delay-us {micros}");
-                let line = Line::start(&lab.near, &format!("{line} {}", by(hook)));
-                assert_eq!(helpers(&lab.near), 1);
-                for family in Family::ALL {
-                    let spans = one_way(&lab, family, sender, 9);
-                    let what = format!("{hook} {way} {family:?} {delay:?}: {spans:?}");
-                    // Late by what a busy or emulated machine may need.
-                    assert!(spans[0] + EARLY >= delay, "{what}");
-                    assert!(spans[0] < delay + 20 * MILLISECOND, "{what}");
-                    assert!(spans[4] < delay + 200 * MILLISECOND, "{what}");
+    for engine in engines() {
+        for hook in hooks() {
+            let lab = Lab::new();
+            for sender in Side::ALL {
+                for delay in [1, 10, 100].map(|n| n * MILLISECOND) {
+                    let (way, micros) = (sender.direction(), delay.as_micros());
+                    let line = format!(
+                        "--iface eth0 --engine {engine} --direction {way} --delay-us {micros}"
+                    );
+                    let line = Line::start(&lab.near, &format!("{line} {}", by(hook)));
+                    assert_eq!(helpers(&lab.near), 1);
+                    for family in Family::ALL {
+                        let spans = one_way(&lab, family, sender, 9);
+                        let what = format!("{hook} {way} {family:?} {delay:?}: {spans:?}");
+                        // Late by what a busy or emulated machine may need.
+                        assert!(spans[0] + EARLY >= delay, "{what}");
+                        assert!(spans[0] < delay + 20 * MILLISECOND, "{what}");
+                        assert!(spans[4] < delay + 200 * MILLISECOND, "{what}");
+                    }
+                    let said = line.end();
+                    assert_eq!((said[0].held, said[0].sent), (18, 18), "{said:?}");
+                    gone(&lab.near);
                 }
-                let said = line.end();
-                assert_eq!((said[0].held, said[0].sent), (18, 18), "{said:?}");
-                assert_eq!(helpers(&lab.near), 0);
             }
         }
     }
@@ -119,40 +132,48 @@ fn datagrams_take_the_delay_in_their_direction_only() {
 
 #[test]
 fn other_direction_is_not_delayed() {
-    let lab = Lab::new();
-    for sender in Side::ALL {
-        let way = sender.direction();
-        let line = format!("--iface eth0 --direction {way} --delay-us 10000000");
-        let _line = Line::start(&lab.near, &line);
-        let other = Side::ALL.into_iter().find(|side| *side != sender);
-        for family in Family::ALL {
-            let spans = one_way(&lab, family, other.expect("there are two"), 9);
-            assert!(spans[8] < Duration::from_secs(5), "{spans:?}");
+    for engine in engines() {
+        let lab = Lab::new();
+        for sender in Side::ALL {
+            let way = sender.direction();
+            let line =
+                format!("--iface eth0 --engine {engine} --direction {way} --delay-us 10000000");
+            let _line = Line::start(&lab.near, &line);
+            let other = Side::ALL.into_iter().find(|side| *side != sender);
+            for family in Family::ALL {
+                let spans = one_way(&lab, family, other.expect("there are two"), 9);
+                assert!(spans[8] < Duration::from_secs(5), "{spans:?}");
+            }
         }
     }
 }
 
 #[test]
 fn bulk_data_arrives_unchanged_in_super_packets() {
-    const LEN: usize = 50_000_000;
-    for family in Family::ALL {
-        for sender in Side::ALL {
-            let lab = Lab::new();
-            let line = Line::start(&lab.near, "--iface eth0 --delay-us 10000");
-            let (_, to) = ends(family, sender);
-            transfer(&lab, sender, to, LEN);
-            for side in Side::ALL {
-                assert_eq!(lab.namespace(side).snmp("Tcp", "InCsumErrors"), 0);
+    for engine in engines() {
+        const LEN: usize = 50_000_000;
+        for family in Family::ALL {
+            for sender in Side::ALL {
+                let lab = Lab::new();
+                let line = Line::start(
+                    &lab.near,
+                    &format!("--iface eth0 --engine {engine} --delay-us 10000"),
+                );
+                let (_, to) = ends(family, sender);
+                transfer(&lab, sender, to, LEN);
+                for side in Side::ALL {
+                    assert_eq!(lab.namespace(side).snmp("Tcp", "InCsumErrors"), 0);
+                }
+                let said = line.end();
+                for said in &said {
+                    assert_eq!((said.dropped, said.held), (0, said.sent), "{said:?}");
+                }
+                let data = said
+                    .iter()
+                    .find(|said| said.direction == sender.direction());
+                let frames = data.expect("it was asked for").held;
+                assert!(frames < LEN as u64 / 1500, "super-packets: {frames}");
             }
-            let said = line.end();
-            for said in &said {
-                assert_eq!((said.dropped, said.held), (0, said.sent), "{said:?}");
-            }
-            let data = said
-                .iter()
-                .find(|said| said.direction == sender.direction());
-            let frames = data.expect("it was asked for").held;
-            assert!(frames < LEN as u64 / 1500, "super-packets: {frames}");
         }
     }
 }
@@ -185,53 +206,64 @@ fn transfer(lab: &Lab, sender: Side, to: SocketAddr, len: usize) {
 
 #[test]
 fn order_is_kept_where_the_delay_is_constant() {
-    let lab = Lab::new();
-    for sender in Side::ALL {
-        let way = sender.direction();
-        let line = format!("--iface eth0 --direction {way} --delay-us 10000");
-        let line = Line::start(&lab.near, &line);
-        let arrived = delayed(&lab, Family::V6, sender, COUNT, |n| n == COUNT);
-        assert_eq!(arrived, (0..COUNT).collect::<Vec<_>>());
-        assert_eq!(line.end()[0].sent, COUNT);
+    for engine in engines() {
+        let lab = Lab::new();
+        for sender in Side::ALL {
+            let way = sender.direction();
+            let line = format!("--iface eth0 --engine {engine} --direction {way} --delay-us 10000");
+            let line = Line::start(&lab.near, &line);
+            let arrived = delayed(&lab, Family::V6, sender, COUNT, |n| n == COUNT);
+            assert_eq!(arrived, (0..COUNT).collect::<Vec<_>>());
+            assert_eq!(line.end()[0].sent, COUNT);
+        }
     }
 }
 
 #[test]
 fn what_has_no_room_is_counted() {
-    for sender in Side::ALL {
-        let lab = Lab::new();
-        let way = sender.direction();
-        for limit in ["--frames 100", "--bytes 10000"] {
-            let line = format!("--iface eth0 --direction {way} --delay-us 1000000 {limit}");
-            let line = Line::start(&lab.near, &line);
-            let (from, to) = ends(Family::V4, sender);
-            let receiving = udp::socket(receiver(&lab, sender), to);
-            udp::send(lab.namespace(sender), from, to, COUNT);
-            // What is held goes on at the end.
-            let said = line.end().remove(0);
-            let arrived = udp::drain(&receiving).len() as u64;
-            assert_eq!(said.decided, COUNT);
-            assert!(said.dropped > 0, "{said:?}");
-            assert_eq!(arrived, said.sent);
-            assert_eq!(said.sent + said.dropped, COUNT);
+    for engine in engines() {
+        for sender in Side::ALL {
+            let lab = Lab::new();
+            let way = sender.direction();
+            for limit in ["--frames 100", "--bytes 10000"] {
+                let line = format!(
+                    "--iface eth0 --engine {engine} --direction {way} --delay-us 1000000 {limit}"
+                );
+                let line = Line::start(&lab.near, &line);
+                let (from, to) = ends(Family::V4, sender);
+                let receiving = udp::socket(receiver(&lab, sender), to);
+                udp::send(lab.namespace(sender), from, to, COUNT);
+                // What is held goes on at the end.
+                let said = line.end().remove(0);
+                let arrived = udp::drain(&receiving).len() as u64;
+                assert_eq!(said.decided, COUNT);
+                assert!(said.dropped > 0, "{said:?}");
+                assert_eq!(arrived, said.sent);
+                assert_eq!(said.sent + said.dropped, COUNT);
+            }
         }
     }
 }
 
 #[test]
 fn traffic_flows_when_the_holder_is_killed() {
-    for hook in hooks() {
-        for sender in Side::ALL {
-            let lab = Lab::new();
-            let line = format!("--iface eth0 --delay-us 3600000000 {}", by(hook));
-            let line = Line::start(&lab.near, &line);
-            let (from, to) = ends(Family::V4, sender);
-            udp::send(lab.namespace(sender), from, to, COUNT);
-            line.signal(Signal::SIGKILL);
-            drop(line);
-            assert_eq!(helpers(&lab.near), 0);
-            for family in Family::ALL {
-                assert_eq!(udp::flow(&lab, family, sender, 100).lost(), 0, "{hook}");
+    for engine in engines() {
+        for hook in hooks() {
+            for sender in Side::ALL {
+                let lab = Lab::new();
+                let line = format!(
+                    "--iface eth0 --engine {engine} --delay-us 3600000000 {}",
+                    by(hook)
+                );
+                let line = Line::start(&lab.near, &line);
+                let (from, to) = ends(Family::V4, sender);
+                udp::send(lab.namespace(sender), from, to, COUNT);
+                line.signal(Signal::SIGKILL);
+                drop(line);
+                gone(&lab.near);
+                for family in Family::ALL {
+                    assert_eq!(udp::flow(&lab, family, sender, 100).lost(), 0, "{hook}");
+                }
             }
         }
     }
@@ -239,193 +271,127 @@ fn traffic_flows_when_the_holder_is_killed() {
 
 #[test]
 fn traffic_flows_within_the_lease_when_the_holder_is_stopped() {
-    for sender in Side::ALL {
-        let lab = Lab::new();
-        let line = Line::start(&lab.near, "--iface eth0 --delay-us 100000");
-        assert!(one_way(&lab, Family::V4, sender, 1)[0] + EARLY >= 100 * MILLISECOND);
-        line.signal(Signal::SIGSTOP);
-        until("nothing is held", SOON, || {
-            (udp::flow(&lab, Family::V4, sender, 10).lost() == 0).then_some(())
-        });
-        // It goes on where it was.
-        line.signal(Signal::SIGCONT);
-        until("frames are held again", SOON, || {
-            (udp::flow(&lab, Family::V4, sender, 10).received() == 0).then_some(())
-        });
-        let said = line.end();
-        assert!(said.iter().all(|said| said.held == said.sent), "{said:?}");
-    }
-}
-
-#[test]
-fn loss_and_delay_of_two_processes_decide_once_each() {
-    const TENTH: u32 = u32::MAX / 10;
-    let loss = format!("--loss {TENTH}");
-    for hook in hooks() {
-        for sender in Side::ALL {
-            let way = sender.direction();
-            for delay_is_first in [true, false] {
-                let lab = Lab::new();
-                let start = |what: &str| {
-                    let line = format!("--iface eth0 --direction {way} {what} {}", by(hook));
-                    Line::start(&lab.near, &line)
-                };
-                let older = if delay_is_first {
-                    "--delay-us 20000"
-                } else {
-                    &loss
-                };
-                let newer = if delay_is_first {
-                    &loss
-                } else {
-                    "--delay-us 20000"
-                };
-                let older = start(older);
-                let newer = start(newer);
-                let (from, to) = ends(Family::V4, sender);
-                let receiving = udp::socket(receiver(&lab, sender), to);
-                let outcome = udp::send(lab.namespace(sender), from, to, COUNT);
-                assert_eq!(outcome.refused, 0);
-                // The newer one is in front of the older, and comes off last.
-                let (delay, loss) = if delay_is_first {
-                    let delay = older.end().remove(0);
-                    (delay, newer.end().remove(0))
-                } else {
-                    let delay = newer.end().remove(0);
-                    (delay, older.end().remove(0))
-                };
-                let arrived = udp::drain(&receiving).len() as u64;
-                // Two-sided 1e-9 each, by `binomial`.
-                assert_rate(COUNT - arrived, COUNT, 0.1);
-                assert_eq!(loss.decided, COUNT, "{delay:?} {loss:?}");
-                let seen = if delay_is_first { arrived } else { COUNT };
-                assert_eq!((delay.decided, delay.sent), (seen, seen), "{loss:?}");
-            }
-        }
-    }
-}
-
-#[test]
-fn delays_of_two_processes_add_up() {
-    for hook in hooks() {
+    for engine in engines() {
         for sender in Side::ALL {
             let lab = Lab::new();
-            let start = |millis: u64| {
-                let way = sender.direction();
-                let line = format!("--iface eth0 --direction {way} --delay-us {millis}000");
-                Line::start(&lab.near, &format!("{line} {}", by(hook)))
-            };
-            let (one, two) = (start(30), start(50));
-            assert_eq!(helpers(&lab.near), 2);
-            let spans = one_way(&lab, Family::V6, sender, 9);
-            assert!(spans[0] + EARLY >= 80 * MILLISECOND, "{spans:?}");
-            assert!(spans[0] < 110 * MILLISECOND, "{spans:?}");
-            for said in [one.end().remove(0), two.end().remove(0)] {
-                assert_eq!((said.decided, said.sent), (9, 9), "{said:?}");
-            }
+            let line = Line::start(
+                &lab.near,
+                &format!("--iface eth0 --engine {engine} --delay-us 100000"),
+            );
+            assert!(one_way(&lab, Family::V4, sender, 1)[0] + EARLY >= 100 * MILLISECOND);
+            line.signal(Signal::SIGSTOP);
+            until("nothing is held", SOON, || {
+                (udp::flow(&lab, Family::V4, sender, 10).lost() == 0).then_some(())
+            });
+            // It goes on where it was.
+            line.signal(Signal::SIGCONT);
+            until("frames are held again", SOON, || {
+                (udp::flow(&lab, Family::V4, sender, 10).received() == 0).then_some(())
+            });
+            let said = line.end();
+            assert!(said.iter().all(|said| said.held == said.sent), "{said:?}");
         }
-    }
-}
-
-#[test]
-fn programs_of_others_behind_see_each_frame_once() {
-    for sender in Side::ALL {
-        let lab = Lab::new();
-        let foreign = Counting::on(&lab, sender);
-        let way = sender.direction();
-        let line = format!("--iface eth0 --direction {way} --delay-us 5000");
-        let _line = Line::start(&lab.near, &line);
-        delayed(&lab, Family::V4, sender, COUNT, |n| n == COUNT);
-        assert_eq!(foreign.frames(), COUNT);
     }
 }
 
 #[test]
 fn vlan_tags_are_kept() {
-    // On ingress the kernel has taken the outer one off the frame and keeps it beside.
-    let tags = [(frame::SERVICE_VLAN, 7), (frame::VLAN, 5)];
-    for (sender, other) in [(Side::Near, Side::Far), (Side::Far, Side::Near)] {
-        let lab = Lab::new();
-        let line = Line::start(&lab.near, "--iface eth0 --delay-us 5000");
-        let packet = ip(
-            Family::V4.near(),
-            Family::V4.far(),
-            frame::UDP,
-            Fragment::default(),
-            &frame::udp(1, 2, b"tagged"),
-        );
-        let sent = ethernet(sender, &tags, frame::IPV4, &packet);
-        // Behind the hook the outer tag is off again. Were it lost, the inner one would be.
-        let mut receiving = packet::open(&lab, other, frame::VLAN);
-        packet::open(&lab, sender, 0).send(&sent).expect("to send");
-        let mut got = vec![0; 2048];
-        let len = until("the frame arrives", SOON, || receiving.read(&mut got).ok());
-        assert_eq!(got[..12], sent[..12]);
-        assert_eq!(got[12..len], sent[16..]);
-        assert_eq!(line.end().iter().map(|said| said.sent).sum::<u64>(), 1);
+    for engine in engines() {
+        // On ingress the kernel has taken the outer one off the frame and keeps it beside.
+        let tags = [(frame::SERVICE_VLAN, 7), (frame::VLAN, 5)];
+        for (sender, other) in [(Side::Near, Side::Far), (Side::Far, Side::Near)] {
+            let lab = Lab::new();
+            let line = Line::start(
+                &lab.near,
+                &format!("--iface eth0 --engine {engine} --delay-us 5000"),
+            );
+            let packet = ip(
+                Family::V4.near(),
+                Family::V4.far(),
+                frame::UDP,
+                Fragment::default(),
+                &frame::udp(1, 2, b"tagged"),
+            );
+            let sent = ethernet(sender, &tags, frame::IPV4, &packet);
+            // Behind the hook the outer tag is off again. Were it lost, the inner one would be.
+            let mut receiving = packet::open(&lab, other, frame::VLAN);
+            packet::open(&lab, sender, 0).send(&sent).expect("to send");
+            let mut got = vec![0; 2048];
+            let len = until("the frame arrives", SOON, || receiving.read(&mut got).ok());
+            assert_eq!(got[..12], sent[..12]);
+            assert_eq!(got[12..len], sent[16..]);
+            assert_eq!(line.end().iter().map(|said| said.sent).sum::<u64>(), 1);
+        }
     }
 }
 
 #[test]
 fn packets_without_ethernet_are_held_too() {
-    let namespace = Namespace::new();
-    let mut tun = Tun::new(&namespace, "tun0");
-    namespace.ip("link set tun0 addrgenmode none up\naddr add 10.78.0.1/24 dev tun0");
-    let line = Line::start(&namespace, "--iface tun0 --delay-us 20000");
-    let (near, far): (SocketAddr, SocketAddr) = (
-        "10.78.0.1:40000".parse().expect("an address"),
-        "10.78.0.2:50000".parse().expect("an address"),
-    );
-    let start = Instant::now();
-    udp::send(&namespace, near, far, 100);
-    let mut packets = Vec::new();
-    until("packets leave", SOON, || {
-        // Not what the interface itself says.
-        packets.extend(tun.drain().into_iter().filter(|packet| packet[0] == 0x45));
-        (packets.len() >= 100).then_some(())
-    });
-    assert!(start.elapsed() + EARLY >= 20 * MILLISECOND);
-    for (number, packet) in (0_u64..).zip(&packets) {
-        assert_eq!(packet[28..], number.to_be_bytes());
-    }
+    for engine in engines() {
+        let namespace = Namespace::new();
+        let mut tun = Tun::new(&namespace, "tun0");
+        namespace.ip("link set tun0 addrgenmode none up\naddr add 10.78.0.1/24 dev tun0");
+        let line = Line::start(
+            &namespace,
+            &format!("--iface tun0 --engine {engine} --delay-us 20000"),
+        );
+        let (near, far): (SocketAddr, SocketAddr) = (
+            "10.78.0.1:40000".parse().expect("an address"),
+            "10.78.0.2:50000".parse().expect("an address"),
+        );
+        let start = Instant::now();
+        udp::send(&namespace, near, far, 100);
+        let mut packets = Vec::new();
+        until("packets leave", SOON, || {
+            // Not what the interface itself says.
+            packets.extend(tun.drain().into_iter().filter(|packet| packet[0] == 0x45));
+            (packets.len() >= 100).then_some(())
+        });
+        assert!(start.elapsed() + EARLY >= 20 * MILLISECOND);
+        for (number, packet) in (0_u64..).zip(&packets) {
+            assert_eq!(packet[28..], number.to_be_bytes());
+        }
 
-    let socket = udp::socket(&namespace, near);
-    let start = Instant::now();
-    tun.deliver(&ip(
-        far.ip(),
-        near.ip(),
-        frame::UDP,
-        Fragment::default(),
-        &frame::udp(far.port(), near.port(), b"hello"),
-    ));
-    let got = until("it comes in", SOON, || udp::drain(&socket).pop());
-    assert_eq!(got, b"hello");
-    assert!(start.elapsed() + EARLY >= 20 * MILLISECOND);
-    assert_eq!(line.end()[1].sent, 1);
+        let socket = udp::socket(&namespace, near);
+        let start = Instant::now();
+        tun.deliver(&ip(
+            far.ip(),
+            near.ip(),
+            frame::UDP,
+            Fragment::default(),
+            &frame::udp(far.port(), near.port(), b"hello"),
+        ));
+        let got = until("it comes in", SOON, || udp::drain(&socket).pop());
+        assert_eq!(got, b"hello");
+        assert!(start.elapsed() + EARLY >= 20 * MILLISECOND);
+        assert_eq!(line.end()[1].sent, 1);
+    }
 }
 
 #[test]
 fn another_namespace_is_served_and_not_kept_alive() {
-    let elsewhere = Namespace::new();
-    let lab = Lab::new();
-    let path = lab.near.path();
-    let start = |millis: u64| {
-        let line = format!(
-            "--iface eth0 --delay-us {millis}000 --netns {}",
-            path.display()
-        );
-        Line::start(&elsewhere, &line)
-    };
-    // Two, so that the second finds its number taken.
-    let lines = [start(20), start(20)];
-    assert_eq!((helpers(&lab.near), helpers(&elsewhere)), (4, 0));
-    let spans = one_way(&lab, Family::V4, Side::Near, 3);
-    assert!(spans[0] + EARLY >= 40 * MILLISECOND, "{spans:?}");
+    for engine in engines() {
+        let elsewhere = Namespace::new();
+        let lab = Lab::new();
+        let path = lab.near.path();
+        let start = |millis: u64| {
+            let line = format!(
+                "--iface eth0 --engine {engine} --delay-us {millis}000 --netns {}",
+                path.display()
+            );
+            Line::start(&elsewhere, &line)
+        };
+        // Two, so that the second finds its number taken.
+        let lines = [start(20), start(20)];
+        assert_eq!((helpers(&lab.near), helpers(&elsewhere)), (4, 0));
+        let spans = one_way(&lab, Family::V4, Side::Near, 3);
+        assert!(spans[0] + EARLY >= 40 * MILLISECOND, "{spans:?}");
 
-    let Lab { near, far, .. } = lab;
-    drop(near);
-    until("the namespace goes, and its end of the pair", SOON, || {
-        (!far.proc("dev").contains(FAR_IFACE)).then_some(())
-    });
-    drop(lines);
+        let Lab { near, far, .. } = lab;
+        drop(near);
+        until("the namespace goes, and its end of the pair", SOON, || {
+            (!far.proc("dev").contains(FAR_IFACE)).then_some(())
+        });
+        drop(lines);
+    }
 }

@@ -68,7 +68,7 @@ pub struct Counts {
 }
 
 /// What the thread works with.
-pub struct Holder {
+pub struct Worker {
     /// One queue of the TAP.
     pub tap: OwnedFd,
     /// Becomes readable when it is to end.
@@ -97,7 +97,7 @@ struct Work {
     shortest_ns: u64,
 }
 
-impl Holder {
+impl Worker {
     /// Runs until it is stopped or the TAP is gone. At a stop, what is held goes on at
     /// once, in its order.
     pub fn run(self) {
