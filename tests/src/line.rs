@@ -1,34 +1,26 @@
-//! The delay line by itself: the binary `line` as a child process.
+//! A fault that lets packets wait, as `faultctl` tells of it.
 
-use std::{
-    env,
-    io::{BufRead as _, BufReader, Read as _},
-    process::{Child, ChildStdout, Stdio},
+use nix::sys::signal::Signal;
+
+use crate::{
+    faultctl::{Ended, Faultctl},
+    namespace::Namespace,
 };
 
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
-use serde::Deserialize;
-
-use crate::{faultctl::words, kernel, namespace::Namespace};
-
-/// A running line; killed when dropped.
+/// A running one; killed when dropped.
 #[derive(Debug)]
 pub struct Line {
-    child: Child,
-    said: BufReader<ChildStdout>,
+    faultctl: Faultctl,
 }
 
 /// What it says at its end of a direction.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug)]
 pub struct Said {
     /// `egress` or `ingress`.
     pub direction: String,
-    /// Frames that its program decided about.
+    /// Packets that its rule decided about.
     pub decided: u64,
-    /// Frames that it took in.
+    /// Frames that its delay line took in.
     pub held: u64,
     /// Frames that it gave back.
     pub sent: u64,
@@ -36,60 +28,50 @@ pub struct Said {
     pub dropped: u64,
 }
 
-/// The only hook that kernels below 6.6 have.
-const CLSACT: &str = "--clsact";
-
 impl Line {
-    /// Starts it inside a namespace, and returns when its programs are attached.
+    /// Starts it inside a namespace, and returns when it is in force.
     #[track_caller]
     pub fn start(namespace: &Namespace, arguments: &str) -> Self {
-        let test = env::current_exe().expect("a running test has a path");
-        // In `deps` of the profile; in a guest beside it.
-        let binary = test
-            .ancestors()
-            .skip(1)
-            .map(|directory| directory.join("line"))
-            .find(|path| path.is_file())
-            .expect("it was built with this test");
-        let is_asked = arguments.contains(CLSACT) || kernel::hooks().contains(&"tcx");
-        let hook = (!is_asked).then_some(CLSACT);
-        let mut child = namespace
-            .command(binary)
-            .args(words(arguments))
-            .args(hook)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("it runs");
-        let stdout = child.stdout.take().expect("a pipe");
-        let mut said = BufReader::new(stdout);
-        let mut ready = String::new();
-        said.read_line(&mut ready).expect("to hear");
-        assert_eq!(ready, "ready\n", "line {arguments}");
-        Self { child, said }
+        let faultctl = Faultctl::start(namespace, arguments);
+        Self { faultctl }
     }
 
     /// Ends it, and hears what became of the frames of each direction.
     #[track_caller]
-    pub fn end(mut self) -> Vec<Said> {
-        drop(self.child.stdin.take());
-        let mut text = String::new();
-        self.said.read_to_string(&mut text).expect("to hear");
-        text.lines()
-            .map(|line| serde_json::from_str(line).expect("JSON"))
-            .collect()
+    pub fn end(self) -> Vec<Said> {
+        let ended = self.faultctl.end();
+        assert_eq!((ended.code, &*ended.stderr), (0, ""), "{ended:?}");
+        said(&ended)
     }
 
     /// Sends it a signal.
     #[track_caller]
     pub fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.child.id().cast_signed()), signal).expect("it runs");
+        self.faultctl.signal(signal);
     }
 }
 
-impl Drop for Line {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// By direction, egress first.
+fn said(ended: &Ended) -> Vec<Said> {
+    let stopped = ended.stopped();
+    let of = |list: &str, direction: &str, key: &str| {
+        let entries = stopped[list].as_array().expect("a list");
+        let entry = entries.iter().find(|it| it["direction"] == direction);
+        entry.map_or(0, |entry| entry[key].as_u64().expect("a number"))
+    };
+    stopped["rules"]
+        .as_array()
+        .expect("rules")
+        .iter()
+        .map(|rule| {
+            let direction = rule["direction"].as_str().expect("a direction");
+            Said {
+                direction: direction.into(),
+                decided: of("rules", direction, "matched"),
+                held: of("lines", direction, "held"),
+                sent: of("lines", direction, "sent"),
+                dropped: of("lines", direction, "dropped"),
+            }
+        })
+        .collect()
 }

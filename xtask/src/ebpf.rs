@@ -15,7 +15,7 @@ use crate::{
 };
 
 const PACKAGE: &str = "fault-ebpf";
-const OBJECTS: [&str; 4] = ["faultctl", "verbose", "bench", "line"];
+const OBJECTS: [&str; 3] = ["faultctl", "verbose", "bench"];
 
 /// Sets up what is missing and compiles.
 pub fn build(wanted: &Wanted) -> Result<()> {

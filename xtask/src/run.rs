@@ -32,7 +32,6 @@ pub fn environment() -> Vec<(&'static str, OsString)> {
     vec![
         ("PATH", command::search_path()),
         ("FAULTCTL_BENCH_OBJECT", ebpf::object("bench").into()),
-        ("FAULTCTL_LINE_OBJECT", ebpf::object("line").into()),
     ]
 }
 

@@ -1,4 +1,4 @@
-//! The delay line by itself, on what applications see.
+//! The delay line, by what applications see.
 
 use std::{
     io::{Read as _, Write as _},
@@ -28,9 +28,13 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 /// Two lines may each let go 25 us early.
 const EARLY: Duration = Duration::from_micros(50);
 
-/// What `line` is told to attach by this hook.
+/// What faultctl is told to attach by this hook.
 fn by(hook: &str) -> &'static str {
-    if hook == "clsact" { "--clsact" } else { "" }
+    if hook == "clsact" {
+        "--attach clsact"
+    } else {
+        ""
+    }
 }
 
 fn receiver(lab: &Lab, sender: Side) -> &Namespace {
@@ -109,7 +113,7 @@ fn datagrams_take_the_delay_in_their_direction_only() {
                 for delay in [1, 10, 100].map(|n| n * MILLISECOND) {
                     let (way, micros) = (sender.direction(), delay.as_micros());
                     let line = format!(
-                        "--iface eth0 --engine {engine} --direction {way} --delay-us {micros}"
+                        "latency {micros}us --iface eth0 --engine {engine} --direction {way}"
                     );
                     let line = Line::start(&lab.near, &format!("{line} {}", by(hook)));
                     assert_eq!(helpers(&lab.near), 1);
@@ -136,8 +140,7 @@ fn other_direction_is_not_delayed() {
         let lab = Lab::new();
         for sender in Side::ALL {
             let way = sender.direction();
-            let line =
-                format!("--iface eth0 --engine {engine} --direction {way} --delay-us 10000000");
+            let line = format!("latency 10000ms --iface eth0 --engine {engine} --direction {way}");
             let _line = Line::start(&lab.near, &line);
             let other = Side::ALL.into_iter().find(|side| *side != sender);
             for family in Family::ALL {
@@ -157,7 +160,7 @@ fn bulk_data_arrives_unchanged_in_super_packets() {
                 let lab = Lab::new();
                 let line = Line::start(
                     &lab.near,
-                    &format!("--iface eth0 --engine {engine} --delay-us 10000"),
+                    &format!("latency 10ms --iface eth0 --engine {engine} --direction both"),
                 );
                 let (_, to) = ends(family, sender);
                 transfer(&lab, sender, to, LEN);
@@ -210,7 +213,7 @@ fn order_is_kept_where_the_delay_is_constant() {
         let lab = Lab::new();
         for sender in Side::ALL {
             let way = sender.direction();
-            let line = format!("--iface eth0 --engine {engine} --direction {way} --delay-us 10000");
+            let line = format!("latency 10ms --iface eth0 --engine {engine} --direction {way}");
             let line = Line::start(&lab.near, &line);
             let arrived = delayed(&lab, Family::V6, sender, COUNT, |n| n == COUNT);
             assert_eq!(arrived, (0..COUNT).collect::<Vec<_>>());
@@ -225,9 +228,10 @@ fn what_has_no_room_is_counted() {
         for sender in Side::ALL {
             let lab = Lab::new();
             let way = sender.direction();
-            for limit in ["--frames 100", "--bytes 10000"] {
+            {
+                let limit = "--limit 100";
                 let line = format!(
-                    "--iface eth0 --engine {engine} --direction {way} --delay-us 1000000 {limit}"
+                    "latency 1000ms --iface eth0 --engine {engine} --direction {way} {limit}"
                 );
                 let line = Line::start(&lab.near, &line);
                 let (from, to) = ends(Family::V4, sender);
@@ -252,7 +256,7 @@ fn traffic_flows_when_the_holder_is_killed() {
             for sender in Side::ALL {
                 let lab = Lab::new();
                 let line = format!(
-                    "--iface eth0 --engine {engine} --delay-us 3600000000 {}",
+                    "latency 200s --iface eth0 --engine {engine} --direction both {}",
                     by(hook)
                 );
                 let line = Line::start(&lab.near, &line);
@@ -276,7 +280,7 @@ fn traffic_flows_within_the_lease_when_the_holder_is_stopped() {
             let lab = Lab::new();
             let line = Line::start(
                 &lab.near,
-                &format!("--iface eth0 --engine {engine} --delay-us 100000"),
+                &format!("latency 100ms --iface eth0 --engine {engine} --direction both"),
             );
             assert!(one_way(&lab, Family::V4, sender, 1)[0] + EARLY >= 100 * MILLISECOND);
             line.signal(Signal::SIGSTOP);
@@ -303,7 +307,7 @@ fn vlan_tags_are_kept() {
             let lab = Lab::new();
             let line = Line::start(
                 &lab.near,
-                &format!("--iface eth0 --engine {engine} --delay-us 5000"),
+                &format!("latency 5ms --iface eth0 --engine {engine} --direction both"),
             );
             let packet = ip(
                 Family::V4.near(),
@@ -333,7 +337,7 @@ fn packets_without_ethernet_are_held_too() {
         namespace.ip("link set tun0 addrgenmode none up\naddr add 10.78.0.1/24 dev tun0");
         let line = Line::start(
             &namespace,
-            &format!("--iface tun0 --engine {engine} --delay-us 20000"),
+            &format!("latency 20ms --iface tun0 --engine {engine} --direction both"),
         );
         let (near, far): (SocketAddr, SocketAddr) = (
             "10.78.0.1:40000".parse().expect("an address"),
@@ -376,7 +380,7 @@ fn another_namespace_is_served_and_not_kept_alive() {
         let path = lab.near.path();
         let start = |millis: u64| {
             let line = format!(
-                "--iface eth0 --engine {engine} --delay-us {millis}000 --netns {}",
+                "latency {millis}ms --iface eth0 --engine {engine} --direction both --netns {}",
                 path.display()
             );
             Line::start(&elsewhere, &line)

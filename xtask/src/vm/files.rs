@@ -62,7 +62,7 @@ pub fn write(
         files.directory(directory)?;
     }
     files.executable("/bin/guest", &stripped("guest")?)?;
-    for name in ["faultctl", "line", "verifier"] {
+    for name in ["faultctl", "verifier"] {
         files.executable(&format!("/bin/{name}"), &stripped(name)?)?;
     }
     for program in PROGRAMS {
@@ -78,10 +78,8 @@ pub fn write(
     }
     if let Some(test) = test {
         files.executable("/bin/tests", &strip(test)?)?;
-        for name in ["bench", "line"] {
-            let object = fs::read(ebpf::object(name))?;
-            files.file(&format!("/lib/{name}.o"), &object, 0o644)?;
-        }
+        let bench = fs::read(ebpf::object("bench"))?;
+        files.file("/lib/bench.o", &bench, 0o644)?;
     }
     let modules = Path::new("/lib/modules").join(&kernel.release);
     for part in MODULES {
@@ -129,7 +127,6 @@ pub fn write(
             "RUST_BACKTRACE": "1",
             "FAULTCTL_BIN": "/bin/faultctl",
             "FAULTCTL_BENCH_OBJECT": "/lib/bench.o",
-            "FAULTCTL_LINE_OBJECT": "/lib/line.o",
             "FAULTCTL_TEST_CASES": CASES,
             "FAULTCTL_TEST_NICS": "eth0 eth1",
         },

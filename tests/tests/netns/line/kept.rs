@@ -20,7 +20,7 @@ fn tcp_is_not_held_back_by_what_is_held() {
             transfer(&lab, sender, to, LEN);
             let plain = start.elapsed();
             let way = sender.direction();
-            let line = format!("--iface eth0 --engine {engine} --direction {way} --delay-us 10000");
+            let line = format!("latency 10ms --iface eth0 --engine {engine} --direction {way}");
             let line = Line::start(&lab.near, &line);
             let start = Instant::now();
             transfer(&lab, sender, to, LEN);
@@ -41,7 +41,7 @@ fn addresses_are_resolved_through_the_line() {
     for engine in engines() {
         for family in Family::ALL {
             let lab = Lab::resolving();
-            let line = format!("--iface eth0 --engine {engine} --delay-us 20000");
+            let line = format!("latency 20ms --iface eth0 --engine {engine} --direction both");
             let line = Line::start(&lab.near, &line);
             let spans = one_way(&lab, family, Side::Near, 1);
             assert!(spans[0] + EARLY >= 20 * MILLISECOND, "{spans:?}");
@@ -58,7 +58,7 @@ fn mark_comes_through_fq() {
     for engine in engines().iter().filter(|engine| **engine == "fq") {
         let lab = Lab::new();
         let seen = Counting::marked(&lab, Side::Near, MARK.cast_signed());
-        let line = format!("--iface eth0 --engine {engine} --direction egress --delay-us 5000");
+        let line = format!("latency 5ms --iface eth0 --engine {engine}");
         let line = Line::start(&lab.near, &line);
         let (from, to) = ends(Family::V4, Side::Near);
         let sending = lab.near.run(|| UdpSocket::bind(from)).expect("a socket");
@@ -86,7 +86,7 @@ fn interface_stays_as_it_is() {
         let before = look();
         let line = Line::start(
             &lab.near,
-            &format!("--iface eth0 --engine {engine} --delay-us 1000"),
+            &format!("latency 1ms --iface eth0 --engine {engine} --direction both"),
         );
         assert_eq!(udp::flow(&lab, Family::V4, Side::Far, 1).refused, 0);
         assert_eq!(look(), before);

@@ -15,29 +15,20 @@ use super::{COUNT, EARLY, MILLISECOND, by, delayed, helpers, one_way, receiver};
 #[test]
 fn loss_and_delay_of_two_processes_decide_once_each() {
     for engine in engines() {
-        const TENTH: u32 = u32::MAX / 10;
-        let loss = format!("--loss {TENTH}");
+        let (loss, delay) = ("loss 10", format!("latency 20ms --engine {engine}"));
         for hook in hooks() {
             for sender in Side::ALL {
                 let way = sender.direction();
                 for delay_is_first in [true, false] {
                     let lab = Lab::new();
                     let start = |what: &str| {
-                        let line = format!(
-                            "--iface eth0 --engine {engine} --direction {way} {what} {}",
-                            by(hook)
-                        );
+                        let line = format!("{what} --iface eth0 --direction {way} {}", by(hook));
                         Line::start(&lab.near, &line)
                     };
-                    let older = if delay_is_first {
-                        "--delay-us 20000"
+                    let (older, newer) = if delay_is_first {
+                        (&*delay, loss)
                     } else {
-                        &loss
-                    };
-                    let newer = if delay_is_first {
-                        &loss
-                    } else {
-                        "--delay-us 20000"
+                        (loss, &*delay)
                     };
                     let older = start(older);
                     let newer = start(newer);
@@ -74,7 +65,7 @@ fn delays_of_two_processes_add_up() {
                 let start = |millis: u64| {
                     let way = sender.direction();
                     let line = format!(
-                        "--iface eth0 --engine {engine} --direction {way} --delay-us {millis}000"
+                        "latency {millis}ms --iface eth0 --engine {engine} --direction {way}"
                     );
                     Line::start(&lab.near, &format!("{line} {}", by(hook)))
                 };
@@ -98,7 +89,7 @@ fn programs_of_others_behind_see_each_frame_once() {
             let lab = Lab::new();
             let foreign = Counting::on(&lab, sender);
             let way = sender.direction();
-            let line = format!("--iface eth0 --engine {engine} --direction {way} --delay-us 5000");
+            let line = format!("latency 5ms --iface eth0 --engine {engine} --direction {way}");
             let _line = Line::start(&lab.near, &line);
             delayed(&lab, Family::V4, sender, COUNT, |n| n == COUNT);
             assert_eq!(foreign.frames(), COUNT);
