@@ -26,7 +26,7 @@ mod several;
 const COUNT: u64 = 2_000;
 const MILLISECOND: Duration = Duration::from_millis(1);
 /// Two lines may each let go 25 us early.
-const EARLY: Duration = Duration::from_micros(50);
+pub const EARLY: Duration = Duration::from_micros(50);
 
 /// What faultctl is told to attach by this hook.
 fn by(hook: &str) -> &'static str {
@@ -37,7 +37,7 @@ fn by(hook: &str) -> &'static str {
     }
 }
 
-fn receiver(lab: &Lab, sender: Side) -> &Namespace {
+pub fn receiver(lab: &Lab, sender: Side) -> &Namespace {
     match sender {
         Side::Near => &lab.far,
         Side::Far => &lab.near,
@@ -71,7 +71,7 @@ fn one_way(lab: &Lab, family: Family, sender: Side, times: usize) -> Vec<Duratio
 
 /// Sends numbered datagrams and waits until so many have arrived, in their order of
 /// arrival.
-fn delayed(
+pub fn delayed(
     lab: &Lab,
     family: Family,
     sender: Side,

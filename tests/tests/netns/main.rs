@@ -29,4 +29,5 @@ mod ssh;
 mod tc;
 mod verbose;
 mod virtio;
+mod waits;
 mod xdp;
