@@ -52,6 +52,7 @@ pub const ABI: u64 = {
         size_of::<Counters>(),
         size_of::<Memory>(),
         size_of::<Delays>(),
+        size_of::<crate::line::Line>(),
         size_of::<Owner>(),
         RULES as usize,
         TARGETS as usize,
