@@ -76,7 +76,7 @@ pub fn delayed(
     family: Family,
     sender: Side,
     count: u64,
-    arrive: impl Fn(u64) -> bool,
+    mut arrive: impl FnMut(u64) -> bool,
 ) -> Vec<u64> {
     let (from, to) = ends(family, sender);
     let receiving = udp::socket(receiver(lab, sender), to);
