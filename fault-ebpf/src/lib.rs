@@ -52,10 +52,10 @@ impl Teller for Quiet {
 /// One frame on the tc hook: tcx or clsact.
 #[inline(always)]
 pub fn classify<T: Teller>(ctx: &TcContext, link: LinkLayer, direction: Direction) -> i32 {
-    let Some(line) = maps::line(direction) else {
+    let Some(held) = maps::line(direction) else {
         return TC_ACT_UNSPEC;
     };
-    if line::decided(ctx, line) {
+    if line::decided(ctx, held) {
         return TC_ACT_UNSPEC;
     }
     let skb = skb::Skb::new(ctx);
@@ -70,7 +70,7 @@ pub fn classify<T: Teller>(ctx: &TcContext, link: LinkLayer, direction: Directio
         return lose(direction);
     }
     skb.mark(&verdict);
-    carry(ctx, line, direction, &verdict)
+    carry(ctx, held, direction, &verdict)
 }
 
 /// Holds a frame that is to wait, and sends the copy of one that is to come twice.
