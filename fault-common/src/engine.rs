@@ -141,7 +141,8 @@ impl Verdict {
 }
 
 /// Runs a frame through the rules: parse, look its far end up, pass what is spared,
-/// let each rule of the target decide in order. The first that drops ends it.
+/// let each rule of the target decide in order. The first that drops ends it. Where
+/// nothing can be held, no rule says how long a packet waits.
 #[inline(always)]
 pub fn run<T: Tables, P: Packet>(
     tables: &T,
@@ -149,6 +150,7 @@ pub fn run<T: Tables, P: Packet>(
     size: Size,
     link: LinkLayer,
     direction: Direction,
+    holds: bool,
 ) -> Verdict {
     let set = tables.active();
     let Some(config) = tables.config(set) else {
@@ -189,7 +191,7 @@ pub fn run<T: Tables, P: Packet>(
         let slot = direction.slot(id);
         let (turn, mut decision) = take_turn(tables, rule, slot, direction);
         let mut wait_ns = 0;
-        if rule.model == Model::Delay as u32 || decision == Decision::Delay {
+        if holds && (rule.model == Model::Delay as u32 || decision == Decision::Delay) {
             match wait(tables, rule, slot, turn, decision, passage) {
                 Some(ns) => (decision, wait_ns) = (Decision::Delay, ns),
                 None => decision = Decision::Pass,

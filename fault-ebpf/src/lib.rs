@@ -65,6 +65,7 @@ pub fn classify<T: Teller>(ctx: &TcContext, link: LinkLayer, direction: Directio
         skb.size(),
         link,
         direction,
+        true,
     );
     if verdict.drop {
         return lose(direction);
@@ -104,7 +105,7 @@ pub fn receive<T: Teller>(ctx: &XdpContext, link: LinkLayer) -> u32 {
     let xdp = xdp::Xdp::new(ctx);
     let (frame, size) = (Frame(&xdp), xdp.size());
     let maps = maps::Maps(PhantomData::<T>);
-    if engine::run(&maps, &frame, size, link, Direction::Ingress).drop {
+    if engine::run(&maps, &frame, size, link, Direction::Ingress, false).drop {
         xdp_action::XDP_DROP
     } else {
         xdp_action::XDP_PASS
