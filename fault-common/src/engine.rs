@@ -48,6 +48,9 @@ pub trait Tables {
     fn transmit(&self, slot: u32, there_ns: u64, for_ns: u64) -> u64;
     /// Counts what a rule did; `wait_ns` goes with [`Decision::Delay`].
     fn count(&self, slot: u32, size: Size, decision: Decision, wait_ns: u64);
+    /// A decision for who hears of it: a number that comes from nowhere, for the kernel's
+    /// verifier, which would walk on from each decision by itself.
+    fn number(&self, decision: Decision) -> u32;
     /// Hears of a packet, and of the last rule that decided about it.
     fn tell(&self, told: Told, passage: &Passage);
     /// Counts a frame that could not be read in full.
@@ -72,8 +75,8 @@ pub struct Size {
 pub struct Told {
     /// The rule.
     pub rule: u32,
-    /// What it decided.
-    pub decision: Decision,
+    /// What it decided, as [`Tables::number`] says it.
+    pub decision: u32,
     /// Which way the packet goes.
     pub direction: Direction,
     /// How many the rule decided about before.
@@ -200,7 +203,7 @@ pub fn run<T: Tables, P: Packet>(
         tables.count(slot, passage.size, decision, wait_ns);
         let told = Told {
             rule: id,
-            decision,
+            decision: tables.number(decision),
             direction,
             sequence: turn.state.sequence(),
         };

@@ -27,6 +27,7 @@ use aya_ebpf::{
     programs::{TcContext, XdpContext},
 };
 use fault_common::{
+    decide::Decision,
     engine::{self, Passage, Told, Verdict},
     layout::Direction,
     line::Line,
@@ -37,6 +38,8 @@ use crate::frame::Frame;
 
 /// Who hears of packets that rules decided about.
 pub trait Teller {
+    /// A decision for [`Self::tell`].
+    fn number(decision: Decision) -> u32;
     /// Tells of one.
     fn tell(told: Told, passage: &Passage);
 }
@@ -45,6 +48,11 @@ pub trait Teller {
 pub struct Quiet;
 
 impl Teller for Quiet {
+    #[inline(always)]
+    fn number(_decision: Decision) -> u32 {
+        0
+    }
+
     #[inline(always)]
     fn tell(_told: Told, _passage: &Passage) {}
 }

@@ -199,6 +199,10 @@ impl Tables for Model {
         });
     }
 
+    fn number(&self, decision: Decision) -> u32 {
+        decision as u32
+    }
+
     fn tell(&self, _told: Told, _passage: &Passage) {}
 
     fn count_reason(&self, reason: Reason) {
