@@ -108,7 +108,9 @@ fn by_router(lab: &Lab) -> Vec<String> {
         .ip_json(&format!("-6 route show dev {dev} proto ra"));
     let routes: Value = serde_json::from_str(&routes).expect("JSON");
     let mut all = Vec::new();
-    for info in addresses[0]["addr_info"].as_array().into_iter().flatten() {
+    let addresses = addresses[0]["addr_info"].as_array().into_iter().flatten();
+    // ip(8) leaves an empty object for each that is not asked for.
+    for info in addresses.filter(|info| info["local"].is_string()) {
         all.push(format!("{} {}", info["local"], info["mngtmpaddr"]));
     }
     for route in routes.as_array().into_iter().flatten() {
