@@ -163,12 +163,7 @@ impl Faults {
     pub fn lost(&mut self) -> Vec<String> {
         self.active
             .iter_mut()
-            .filter(|active| {
-                active
-                    .attachment
-                    .as_ref()
-                    .is_some_and(|held| !held.is_there())
-            })
+            .filter(|active| active.is_lost())
             .map(|active| {
                 // One direction may be left.
                 if let Some(held) = active.attachment.take() {
@@ -390,6 +385,14 @@ impl Active {
     pub fn hooks(&self) -> Vec<&'static str> {
         let attachment = self.attachment.as_ref();
         attachment.map(Attachment::hooks).unwrap_or_default()
+    }
+
+    /// Whether what was put there is not there any more.
+    fn is_lost(&self) -> bool {
+        let lines = || self.lines.iter().filter_map(|held| held.line.as_ref());
+        self.attachment
+            .as_ref()
+            .is_some_and(|held| !held.is_there() || !lines().all(Line::is_there))
     }
 
     /// Whether packets wait.

@@ -339,13 +339,15 @@ impl Line {
         self.ask(|| Ok(device::sent(&device::look(self.ifindex)?).1))
     }
 
-    /// Asks in the interface's namespace. What is gone with it has nothing to say.
+    /// Asks in the interface's namespace. A helper that is gone has nothing to say.
     fn ask<T: Default + Send>(
         &self,
         question: impl FnOnce() -> Result<T, KernelError> + Send,
     ) -> Result<T, KernelError> {
         match self.namespace.run(question) {
-            Err(error) if error.is_missing_namespace() => Ok(T::default()),
+            Err(error) if error.is_missing_namespace() || device::is_missing(&error) => {
+                Ok(T::default())
+            }
             result => result,
         }
     }

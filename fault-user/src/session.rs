@@ -86,6 +86,8 @@ pub struct Session {
     verbose: Option<Verbose>,
     signals: UnboundedReceiver<Ended>,
     reporter: Reporter,
+    /// Whether it has been said that a delay line is full.
+    told_full: bool,
 }
 
 /// Why a fault ended.
@@ -154,6 +156,7 @@ impl Session {
             verbose: begun.verbose,
             signals,
             reporter,
+            told_full: false,
         })
     }
 
@@ -237,7 +240,9 @@ impl Session {
                 }
                 _ = tell.tick() => {
                     let stats = lock(&self.live).snapshot()?;
-                    if self.reporter.event(&Event::Stats(stats)).is_err() {
+                    let note = self.full(&stats).map(Event::Note);
+                    let mut events = note.into_iter().chain([Event::Stats(stats)]);
+                    if events.any(|event| self.reporter.event(&event).is_err()) {
                         return Ok(End::OutputClosed);
                     }
                 }
@@ -270,6 +275,18 @@ impl Session {
             .event(&note)
             .is_err()
             .then_some(End::OutputClosed)
+    }
+
+    /// Says once that too many packets wait; how many were lost is in the summary.
+    fn full(&mut self, stats: &Snapshot) -> Option<String> {
+        let line = stats.lines.iter().find(|line| line.stats.dropped > 0)?;
+        (!std::mem::replace(&mut self.told_full, true)).then(|| {
+            format!(
+                "so many packets wait on `{}` {} that others are lost; see `--limit`",
+                line.iface,
+                line.direction.name()
+            )
+        })
     }
 
     fn look(&mut self) -> Option<End> {

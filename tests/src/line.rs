@@ -51,8 +51,8 @@ impl Line {
     }
 }
 
-/// By direction, egress first.
-fn said(ended: &Ended) -> Vec<Said> {
+/// The same of a fault that has ended, by direction, egress first.
+pub fn said(ended: &Ended) -> Vec<Said> {
     let stopped = ended.stopped();
     let of = |list: &str, direction: &str, key: &str| {
         let entries = stopped[list].as_array().expect("a list");

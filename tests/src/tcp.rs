@@ -50,6 +50,47 @@ pub fn send(lab: &Lab, family: Family, sender: Side, bytes: usize) -> u64 {
     })
 }
 
+/// Sends `len` bytes that differ everywhere from one namespace to an address in another,
+/// by TCP as it is set up there, and fails unless the same arrive.
+#[track_caller]
+pub fn carry(from: &Namespace, into: &Namespace, to: SocketAddr, len: u64) {
+    let listener = until("a listener", SOON, || {
+        into.run(|| TcpListener::bind(to)).ok()
+    });
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut stream = from.run(|| TcpStream::connect(to)).expect("to connect");
+            let mut buffer = [0; CHUNK];
+            for at in (0..len).step_by(CHUNK) {
+                let part = chunk(&mut buffer, at, len);
+                stream.write_all(part).expect("to write");
+            }
+        });
+        let (mut stream, _) = listener.accept().expect("a connection");
+        let (mut buffer, mut expected) = ([0; CHUNK], [0; CHUNK]);
+        for at in (0..len).step_by(CHUNK) {
+            let expected = chunk(&mut expected, at, len);
+            let part = &mut buffer[..expected.len()];
+            stream.read_exact(part).expect("to read");
+            // Not by assert_eq: nobody wants to see them.
+            assert!(part == expected, "other bytes from {at} on");
+        }
+        assert_eq!(stream.read(&mut [0]).expect("to read"), 0, "no more");
+    });
+}
+
+const CHUNK: usize = 1 << 16;
+
+/// What is at a place of the bytes that [`carry`] sends: 8 of each number.
+fn chunk(buffer: &mut [u8; CHUNK], at: u64, len: u64) -> &[u8] {
+    for (number, word) in (at..).step_by(8).zip(buffer.chunks_exact_mut(8)) {
+        let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        word.copy_from_slice(&mixed.to_le_bytes());
+    }
+    let left = usize::try_from(len - at).unwrap_or(CHUNK);
+    &buffer[..left.min(CHUNK)]
+}
+
 fn transfer(namespace: &Namespace, to: SocketAddr, bytes: usize) -> u64 {
     let mut stream = namespace
         .run(|| TcpStream::connect(to))

@@ -114,8 +114,8 @@ pub enum KernelError {
         /// The one that was meant, if one was.
         handle: Option<Handle>,
     },
-    /// The interface went away meanwhile, or the programs on it did.
-    #[error("interface `{name}` is gone, or somebody took the program off it")]
+    /// The interface went away meanwhile, or the programs on it or its helper did.
+    #[error("interface `{name}` is gone, or somebody removed the program on it or its helper")]
     InterfaceGone {
         /// Its name when the fault began.
         name: String,

@@ -10,6 +10,7 @@ use rtnetlink::{
         AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkMessage, Stats64,
     },
 };
+use rustix::io::Errno;
 
 use crate::{error::KernelError, interface::Interface, netlink};
 
@@ -83,6 +84,11 @@ pub fn look(index: u32) -> Result<LinkMessage, KernelError> {
         let request = handle.link().get().match_index(index);
         Ok(request.execute().try_next().await?.unwrap_or_default())
     })
+}
+
+/// Whether it is about a device that is not there.
+pub fn is_missing(error: &KernelError) -> bool {
+    matches!(error, KernelError::Netlink(source) if netlink::is_errno(source, Errno::NODEV))
 }
 
 /// What a device has counted: sent, and dropped instead of that.

@@ -1,19 +1,18 @@
 //! The delay line, by what applications see.
 
 use std::{
-    io::{Read as _, Write as _},
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
-    thread,
+    io::Read as _,
+    net::{SocketAddr, UdpSocket},
     time::{Duration, Instant},
 };
 
 use fault_tests::{
-    Family, Lab, Namespace, Side,
+    Family, Faultctl, Lab, Namespace, Side,
     frame::{self, Fragment, ethernet, ip},
-    kernel::{engines, hooks},
+    kernel::{cases, engines, hooks},
     lab::{FAR_IFACE, ends},
-    line::Line,
-    packet,
+    line::{Line, said},
+    packet, tcp,
     tun::Tun,
     udp,
     wait::{SOON, until},
@@ -22,6 +21,7 @@ use nix::sys::signal::Signal;
 
 mod kept;
 mod several;
+mod through;
 
 const COUNT: u64 = 2_000;
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -153,8 +153,8 @@ fn other_direction_is_not_delayed() {
 
 #[test]
 fn bulk_data_arrives_unchanged_in_super_packets() {
+    let len = cases(50_000) * 1000;
     for engine in engines() {
-        const LEN: usize = 50_000_000;
         for family in Family::ALL {
             for sender in Side::ALL {
                 let lab = Lab::new();
@@ -162,11 +162,7 @@ fn bulk_data_arrives_unchanged_in_super_packets() {
                     &lab.near,
                     &format!("latency 10ms --iface eth0 --engine {engine} --direction both"),
                 );
-                let (_, to) = ends(family, sender);
-                transfer(&lab, sender, to, LEN);
-                for side in Side::ALL {
-                    assert_eq!(lab.namespace(side).snmp("Tcp", "InCsumErrors"), 0);
-                }
+                carry(&lab, sender, family, len);
                 let said = line.end();
                 for said in &said {
                     assert_eq!((said.dropped, said.held), (0, said.sent), "{said:?}");
@@ -175,36 +171,43 @@ fn bulk_data_arrives_unchanged_in_super_packets() {
                     .iter()
                     .find(|said| said.direction == sender.direction());
                 let frames = data.expect("it was asked for").held;
-                assert!(frames < LEN as u64 / 1500, "super-packets: {frames}");
+                assert!(frames < len / 1500, "super-packets: {frames}");
             }
         }
     }
 }
 
-/// Bytes that differ everywhere, from one side to the other.
-fn transfer(lab: &Lab, sender: Side, to: SocketAddr, len: usize) {
-    let data: Vec<u8> = (0..len)
-        .map(|n| (n.wrapping_mul(0x9e37_79b9) >> 16).to_le_bytes()[0])
-        .collect();
-    let listener = until("a listener", SOON, || {
-        receiver(lab, sender).run(|| TcpListener::bind(to)).ok()
-    });
-    thread::scope(|scope| {
-        let reader = scope.spawn(|| {
-            let (mut stream, _) = listener.accept().expect("a connection");
-            let mut all = Vec::new();
-            stream.read_to_end(&mut all).expect("to read to the end");
-            all
-        });
-        let mut stream = lab
-            .namespace(sender)
-            .run(|| TcpStream::connect(to))
-            .expect("to connect");
-        stream.write_all(&data).expect("to write");
-        stream.shutdown(Shutdown::Write).expect("to end");
-        // Not by assert_eq: nobody wants to see them.
-        assert!(reader.join().expect("a reader") == data, "other bytes");
-    });
+#[test]
+fn bulk_data_arrives_unchanged_when_it_waits_comes_twice_and_out_of_order() {
+    const WORDS: &str = "delay 2ms 1ms reorder 10% duplicate 5% limit 1000000";
+    let len = cases(200_000) * 1000;
+    for engine in engines() {
+        for (sender, family) in [(Side::Near, Family::V4), (Side::Far, Family::V6)] {
+            let lab = Lab::new();
+            let mut args = vec!["netem", WORDS];
+            let line = format!("--json --iface eth0 --engine {engine} --direction both");
+            args.extend(line.split(' '));
+            let faultctl = Faultctl::spawn(&mut fault_tests::faultctl::command(&lab.near, &args));
+            carry(&lab, sender, family, len);
+            let ended = faultctl.end();
+            let way = sender.direction();
+            assert!(ended.count(way, "duplicated") > 0, "{ended:?}");
+            assert!(ended.count(way, "delayed") > 0, "{ended:?}");
+            assert_eq!(ended.stopped()["lines"][0]["dropped"], 0);
+            assert_eq!(ended.stopped()["lines"][1]["dropped"], 0);
+        }
+    }
+}
+
+/// Bytes that differ everywhere, from one side to the other, and no packet that came
+/// with a wrong checksum.
+#[track_caller]
+pub fn carry(lab: &Lab, sender: Side, family: Family, len: u64) {
+    let (_, to) = ends(family, sender);
+    tcp::carry(lab.namespace(sender), receiver(lab, sender), to, len);
+    for side in Side::ALL {
+        assert_eq!(lab.namespace(side).snmp("Tcp", "InCsumErrors"), 0);
+    }
 }
 
 #[test]
@@ -224,28 +227,32 @@ fn order_is_kept_where_the_delay_is_constant() {
 }
 
 #[test]
-fn what_has_no_room_is_counted() {
+fn what_has_no_room_is_counted_and_said_once() {
     for engine in engines() {
         for sender in Side::ALL {
             let lab = Lab::new();
             let way = sender.direction();
-            {
-                let limit = "--limit 100";
-                let line = format!(
-                    "latency 1000ms --iface eth0 --engine {engine} --direction {way} {limit}"
-                );
-                let line = Line::start(&lab.near, &line);
-                let (from, to) = ends(Family::V4, sender);
-                let receiving = udp::socket(receiver(&lab, sender), to);
-                udp::send(lab.namespace(sender), from, to, COUNT);
-                // What is held goes on at the end.
-                let said = line.end().remove(0);
-                let arrived = udp::drain(&receiving).len() as u64;
-                assert_eq!(said.decided, COUNT);
-                assert!(said.dropped > 0, "{said:?}");
-                assert_eq!(arrived, said.sent);
-                assert_eq!(said.sent + said.dropped, COUNT);
-            }
+            let line = format!(
+                "latency 1000ms --limit 100 --iface eth0 --engine {engine} --direction {way}"
+            );
+            let faultctl = Faultctl::start(&lab.near, &line);
+            let (from, to) = ends(Family::V4, sender);
+            let receiving = udp::socket(receiver(&lab, sender), to);
+            udp::send(lab.namespace(sender), from, to, COUNT);
+            let full =
+                format!("so many packets wait on `eth0` {way} that others are lost; see `--limit`");
+            assert_eq!(faultctl.event("note")["message"], *full);
+            udp::send(lab.namespace(sender), from, to, COUNT);
+            faultctl.event("stats");
+            // What is held goes on at the end.
+            let ended = faultctl.end();
+            assert!(ended.events.iter().all(|event| event["event"] != "note"));
+            let said = &said(&ended)[0];
+            let arrived = udp::drain(&receiving).len() as u64;
+            assert_eq!(said.decided, 2 * COUNT);
+            assert!(said.dropped > 0, "{said:?}");
+            assert_eq!(arrived, said.sent);
+            assert_eq!(said.sent + said.dropped, 2 * COUNT);
         }
     }
 }
@@ -262,7 +269,7 @@ fn traffic_flows_when_the_holder_is_killed() {
                 );
                 let line = Line::start(&lab.near, &line);
                 let (from, to) = ends(Family::V4, sender);
-                udp::send(lab.namespace(sender), from, to, COUNT);
+                udp::send(lab.namespace(sender), from, to, 100_000);
                 line.signal(Signal::SIGKILL);
                 drop(line);
                 gone(&lab.near);
@@ -270,6 +277,29 @@ fn traffic_flows_when_the_holder_is_killed() {
                     assert_eq!(udp::flow(&lab, family, sender, 100).lost(), 0, "{hook}");
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn fault_ends_when_its_helper_is_deleted() {
+    for engine in engines() {
+        for sender in Side::ALL {
+            let lab = Lab::new();
+            let way = sender.direction();
+            let line = format!("latency 200s --iface eth0 --engine {engine} --direction {way}");
+            let faultctl = Faultctl::start(&lab.near, &line);
+            assert_eq!(udp::flow(&lab, Family::V4, sender, 10).received(), 0);
+            let helper = if way == "egress" { "out0" } else { "in0" };
+            lab.near.ip(&format!("link del fc-eth0-{helper}"));
+            for family in Family::ALL {
+                assert_eq!(udp::flow(&lab, family, sender, 100).lost(), 0);
+            }
+            let ended = faultctl.ended();
+            assert_eq!(ended.code, 1);
+            assert!(ended.stderr.contains("or its helper"), "{}", ended.stderr);
+            assert_eq!(ended.stopped()["reason"], "interface gone");
+            assert_eq!(helpers(&lab.near), 0);
         }
     }
 }
