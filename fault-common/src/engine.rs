@@ -5,12 +5,18 @@ use bytemuck::{Pod, Zeroable};
 use crate::{
     address::Address,
     decide::{Decision, Turn, decide, decide_by_chain, delay, matches, next, transmission_ns},
-    layout::{Config, Connection, Direction, Memory, Model, RULES_PER_TARGET, Rule, State, Target},
+    layout::{
+        Config, Connection, Direction, Memory, Model, RULES_PER_TARGET, Rule, Scope, State, Target,
+    },
     packet::{Flow, LinkLayer, Packet, Reason, parse, protocol},
 };
 
 /// Where rules and their state are: the maps in the kernel, vectors in tests.
 pub trait Tables {
+    /// What rules there can be.
+    fn scope(&self) -> Scope;
+    /// Whether packets can be held here. Where not, no rule says how long they wait.
+    fn holds(&self) -> bool;
     /// The set in force: 0 or 1.
     fn active(&self) -> u32;
     /// What is known of a set.
@@ -124,6 +130,18 @@ pub struct Verdict {
     pub twice: bool,
 }
 
+impl Told {
+    #[inline(always)]
+    const fn nothing(direction: Direction) -> Self {
+        Self {
+            rule: 0,
+            decision: 0,
+            direction,
+            sequence: 0,
+        }
+    }
+}
+
 impl Verdict {
     /// Leave it alone.
     pub const PASS: Self = Self {
@@ -144,8 +162,7 @@ impl Verdict {
 }
 
 /// Runs a frame through the rules: parse, look its far end up, pass what is spared,
-/// let each rule of the target decide in order. The first that drops ends it. Where
-/// nothing can be held, no rule says how long a packet waits.
+/// let each rule of the target decide in order. The first that drops ends it.
 #[inline(always)]
 pub fn run<T: Tables, P: Packet>(
     tables: &T,
@@ -153,7 +170,6 @@ pub fn run<T: Tables, P: Packet>(
     size: Size,
     link: LinkLayer,
     direction: Direction,
-    holds: bool,
 ) -> Verdict {
     let set = tables.active();
     let Some(config) = tables.config(set) else {
@@ -179,9 +195,10 @@ pub fn run<T: Tables, P: Packet>(
     if config.tables & Config::SPARED != 0 && passage.flow.is_spared(tables, config) {
         return Verdict::PASS;
     }
-    let mut last = None;
+    // Not an option: memory that holds nothing may hold a pointer, for the verifier.
+    let (mut last, mut any) = (Told::nothing(direction), false);
     for i in 0..RULES_PER_TARGET {
-        if i >= target.len as usize {
+        if i >= target.len as usize || i >= tables.scope().rules as usize {
             break;
         }
         let id = target.rules[i];
@@ -194,7 +211,8 @@ pub fn run<T: Tables, P: Packet>(
         let slot = direction.slot(id);
         let (turn, mut decision) = take_turn(tables, rule, slot, direction);
         let mut wait_ns = 0;
-        if holds && (rule.model == Model::Delay as u32 || decision == Decision::Delay) {
+        let waits = rule.model == Model::Delay as u32 || decision == Decision::Delay;
+        if tables.holds() && tables.scope().has_waits() && waits {
             match wait(tables, rule, slot, turn, decision, passage) {
                 Some(ns) => (decision, wait_ns) = (Decision::Delay, ns),
                 None => decision = Decision::Pass,
@@ -217,10 +235,10 @@ pub fn run<T: Tables, P: Packet>(
             Decision::Delay => passage.wait_ns = passage.wait_ns.saturating_add(wait_ns),
             Decision::Duplicate => passage.twice = 1,
         }
-        last = Some(told);
+        (last, any) = (told, true);
     }
-    if let Some(told) = last {
-        tables.tell(told, passage);
+    if any {
+        tables.tell(last, passage);
     }
     passage.verdict()
 }
@@ -234,7 +252,7 @@ fn take_turn<T: Tables>(
     direction: Direction,
 ) -> (Turn, Decision) {
     let turn = |state| Turn { state, direction };
-    if rule.has_chain() {
+    if tables.scope().has_chains() && rule.has_chain() {
         let (before, after) = tables.step(slot, |state| next(rule, turn(state)));
         let turn = turn(before);
         (turn, decide_by_chain(rule, turn, after.chain()))
@@ -254,7 +272,7 @@ fn wait<T: Tables>(
     decision: Decision,
     passage: &Passage,
 ) -> Option<u64> {
-    if rule.model == Model::Rate as u32 {
+    if tables.scope().has(Model::Rate) && rule.model == Model::Rate as u32 {
         // It gets to the link when it has waited elsewhere, its copy behind it.
         let there_ns = tables.now_ns().saturating_add(passage.wait_ns);
         let bytes = u64::from(passage.size.wire_bytes);
@@ -265,6 +283,9 @@ fn wait<T: Tables>(
                 .saturating_sub(rule.rate.burst_ns)
                 .saturating_sub(there_ns),
         );
+    }
+    if !tables.scope().has(Model::Delay) {
+        return None;
     }
     let before = tables.memory(slot);
     let chosen = decision == Decision::Pass;

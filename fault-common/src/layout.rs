@@ -440,6 +440,49 @@ pub enum Model {
     Delay = 10,
 }
 
+/// What rules there can be. Programs are loaded with it as constants, so that neither a
+/// packet nor the kernel's verifier meets what cannot be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scope {
+    /// A bit for each [`Model`], by its number.
+    pub models: u32,
+    /// The most rules of a target.
+    pub rules: u32,
+}
+
+impl Scope {
+    /// Whatever rules there are.
+    pub const ALL: Self = Self {
+        models: u32::MAX,
+        rules: RULES_PER_TARGET as u32,
+    };
+    /// Models that decide by a chain ([`Rule::has_chain`]).
+    const CHAINS: u32 = u32::MAX << Model::Correlated as u32;
+
+    /// Whether there can be rules of a model.
+    #[inline]
+    pub const fn has(self, model: Model) -> bool {
+        self.models >> model as u32 & 1 == 1
+    }
+
+    /// Whether there can be rules with a chain.
+    #[inline]
+    pub const fn has_chains(self) -> bool {
+        self.models & Self::CHAINS != 0
+    }
+
+    /// Whether packets can wait.
+    #[inline]
+    pub const fn has_waits(self) -> bool {
+        self.has(Model::Delay) || self.has(Model::Rate)
+    }
+
+    /// Whether a rule is of a model that there can be.
+    pub const fn covers(self, rule: &Rule) -> bool {
+        rule.model < u32::BITS && self.models >> rule.model & 1 == 1
+    }
+}
+
 /// What packets change, per slot; shared by all CPUs.
 ///
 /// One word, so that one atomic instruction takes a packet's number and, where

@@ -19,8 +19,6 @@ mod programs;
 pub mod skb;
 pub mod xdp;
 
-use core::marker::PhantomData;
-
 use aya_ebpf::{
     bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action},
     helpers::{bpf_ktime_get_ns, bpf_redirect},
@@ -29,7 +27,7 @@ use aya_ebpf::{
 use fault_common::{
     decide::Decision,
     engine::{self, Passage, Told, Verdict},
-    layout::Direction,
+    layout::{Direction, Model},
     line::Line,
     packet::LinkLayer,
 };
@@ -68,12 +66,11 @@ pub fn classify<T: Teller>(ctx: &TcContext, link: LinkLayer, direction: Directio
     }
     let skb = skb::Skb::new(ctx);
     let verdict = engine::run(
-        &maps::Maps(PhantomData::<T>),
+        &maps::Maps::<T>::on_tc(),
         &Frame(&skb),
         skb.size(),
         link,
         direction,
-        true,
     );
     if verdict.drop {
         return lose(direction);
@@ -85,7 +82,7 @@ pub fn classify<T: Teller>(ctx: &TcContext, link: LinkLayer, direction: Directio
 /// Holds a frame that is to wait, and sends the copy of one that is to come twice.
 #[inline(always)]
 fn carry(ctx: &TcContext, line: &Line, direction: Direction, verdict: &Verdict) -> i32 {
-    if verdict.wait_ns > 0 {
+    if maps::scope().has_waits() && verdict.wait_ns > 0 {
         // SAFETY: takes nothing, returns a number.
         let now_ns = unsafe { bpf_ktime_get_ns() };
         let due_ns = now_ns.saturating_add(verdict.wait_ns);
@@ -94,7 +91,7 @@ fn carry(ctx: &TcContext, line: &Line, direction: Direction, verdict: &Verdict) 
         }
         maps::count_missed(direction);
     }
-    if verdict.twice && !line::copy(ctx, line, direction) {
+    if maps::scope().has(Model::Duplicate) && verdict.twice && !line::copy(ctx, line, direction) {
         maps::count_missed(direction);
     }
     // "No verdict of mine": programs and filters behind this one still run.
@@ -112,8 +109,8 @@ pub fn back(ctx: &TcContext, direction: Direction) -> i32 {
 pub fn receive<T: Teller>(ctx: &XdpContext, link: LinkLayer) -> u32 {
     let xdp = xdp::Xdp::new(ctx);
     let (frame, size) = (Frame(&xdp), xdp.size());
-    let maps = maps::Maps(PhantomData::<T>);
-    if engine::run(&maps, &frame, size, link, Direction::Ingress, false).drop {
+    let maps = maps::Maps::<T>::on_xdp();
+    if engine::run(&maps, &frame, size, link, Direction::Ingress).drop {
         xdp_action::XDP_DROP
     } else {
         xdp_action::XDP_PASS

@@ -13,7 +13,7 @@ use fault_common::{
     engine::{Passage, Size, Tables, Told},
     layout::{
         Config, Connection, Counters, DELAY_BUCKETS, Delays, Direction, Key, Memory, Owner,
-        REASONS, RULES, Rule, SETS, SLOTS, SPARED, STEPS, State, Step, TARGETS, Target,
+        REASONS, RULES, Rule, SETS, SLOTS, SPARED, STEPS, Scope, State, Step, TARGETS, Target,
     },
     line::Line,
     packet::Reason,
@@ -82,10 +82,65 @@ static OWNER: Array<Owner> = Array::with_max_entries(1, 0);
 /// How often a packet tries to make its transition before it lets others go first.
 const ATTEMPTS: u32 = 32;
 
+/// [`Scope::models`], a constant for the kernel: written by user space before the load.
+#[unsafe(no_mangle)]
+static MODELS: u32 = Scope::ALL.models;
+/// [`Scope::rules`], likewise.
+#[unsafe(no_mangle)]
+static MOST_RULES: u32 = Scope::ALL.rules;
+
+/// What rules there can be.
+///
+/// Read anew at each place: held from the start of a program, it would take registers.
+#[inline(always)]
+pub fn scope() -> Scope {
+    // SAFETY: constants; volatile, because the compiler must not take the values that it
+    // sees here for the last word.
+    unsafe {
+        Scope {
+            models: (&raw const MODELS).read_volatile(),
+            rules: (&raw const MOST_RULES).read_volatile(),
+        }
+    }
+}
+
 /// The tables of the engine, and who hears of packets.
-pub struct Maps<T>(pub PhantomData<T>);
+pub struct Maps<T> {
+    holds: bool,
+    teller: PhantomData<T>,
+}
+
+impl<T> Maps<T> {
+    /// For the tc hook.
+    #[inline(always)]
+    pub const fn on_tc() -> Self {
+        Self {
+            holds: true,
+            teller: PhantomData,
+        }
+    }
+
+    /// For the XDP hook.
+    #[inline(always)]
+    pub const fn on_xdp() -> Self {
+        Self {
+            holds: false,
+            teller: PhantomData,
+        }
+    }
+}
 
 impl<T: Teller> Tables for Maps<T> {
+    #[inline(always)]
+    fn scope(&self) -> Scope {
+        scope()
+    }
+
+    #[inline(always)]
+    fn holds(&self) -> bool {
+        self.holds
+    }
+
     #[inline(always)]
     fn active(&self) -> u32 {
         // SAFETY: a map value; volatile, so that it is read once and the packet sees

@@ -233,6 +233,7 @@ fn begin(
     let far_ends = Arc::new(FarEnds::take(&mut set));
     let room = Room {
         quantiles: set.quantiles.len(),
+        scope: set.scope(),
         ..far_ends.room(plan.names)
     };
     let mut active = Vec::new();

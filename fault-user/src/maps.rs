@@ -18,8 +18,8 @@ use aya::{
 };
 use fault_common::{
     layout::{
-        Config, Connection, Direction, Memory, RULES, RULES_PER_SET, RULES_PER_TARGET, Rule, SETS,
-        State, Step, TARGETS_PER_SET, Target,
+        Config, Connection, Direction, Memory, RULES, RULES_PER_SET, Rule, SETS, Scope, State,
+        Step, TARGETS_PER_SET, Target,
     },
     packet::LinkLayer,
 };
@@ -51,6 +51,8 @@ pub struct Loaded {
     spared: HashMap<MapData, Connection, u32>,
     /// Bits of [`Config::tables`] beside those of the rule sets.
     spares: u32,
+    /// What rules the programs are made for.
+    scope: Scope,
     set: u32,
     first_rule: u32,
     /// Those of the set in force, to be taken out when it is replaced.
@@ -66,6 +68,8 @@ impl Loaded {
         let no_link_layer = u8::from(link == LinkLayer::None);
         let mut ebpf = EbpfLoader::new()
             .override_global("NO_LINK_LAYER", &no_link_layer, true)
+            .override_global("MODELS", &room.scope.models, true)
+            .override_global("MOST_RULES", &room.scope.rules, true)
             .map_max_entries("FAR_ENDS", entries.max(1))
             .map_max_entries("FILTER", SETS * filter_words)
             .map_max_entries("QUANTILES", number(room.quantiles)?.max(1))
@@ -85,6 +89,7 @@ impl Loaded {
             table,
             filter,
             filter_words,
+            scope: room.scope,
             states: map("STATES", take("STATES"))?,
             memories: map("MEMORY", take("MEMORY"))?,
             quantiles,
@@ -173,12 +178,13 @@ impl Loaded {
         set: &RuleSet,
         deadline_ns: u64,
     ) -> Result<(), KernelError> {
-        if set.rules.len() > RULES_PER_SET as usize {
+        let rules = || set.rules.iter().map(|named| named.rule);
+        if set.rules.len() > RULES_PER_SET as usize || !rules().all(|rule| self.scope.covers(&rule))
+        {
             return Err(KernelError::TooMany { what: "rules" });
         }
-        let rules = set.rules.iter().map(|named| named.rule);
         for (id, rule) in (first_rule..first_rule + RULES_PER_SET)
-            .zip(rules.chain(std::iter::repeat(Rule::default())))
+            .zip(rules().chain(std::iter::repeat(Rule::default())))
         {
             self.tables
                 .rules
@@ -213,7 +219,7 @@ impl Loaded {
         }
         for (id, rules) in (first_target..).zip(&set.targets) {
             let mut target = Target::default();
-            if rules.len() > RULES_PER_TARGET {
+            if rules.len() > self.scope.rules as usize {
                 return Err(KernelError::TooMany {
                     what: "faults on one target",
                 });

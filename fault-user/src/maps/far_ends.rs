@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use fault_common::{
     address::Address,
-    layout::{Key, SETS, STEPS_PER_SET, Step},
+    layout::{Key, SETS, STEPS_PER_SET, Scope, Step},
     search,
 };
 
@@ -19,8 +19,8 @@ pub struct FarEnds {
     steps: Vec<Step>,
 }
 
-/// How much the maps have room for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// How much the maps have room for, and programs are made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Room {
     /// Entries of the table, over both sets.
     pub entries: usize,
@@ -29,6 +29,20 @@ pub struct Room {
     pub prefixes: usize,
     /// Values of the table of a distribution.
     pub quantiles: usize,
+    /// What rules there can be.
+    pub scope: Scope,
+}
+
+impl Default for Room {
+    /// For no far ends, and whatever rules there are.
+    fn default() -> Self {
+        Self {
+            entries: 0,
+            prefixes: 0,
+            quantiles: 0,
+            scope: Scope::ALL,
+        }
+    }
 }
 
 impl Room {
@@ -78,9 +92,9 @@ impl FarEnds {
             SETS as usize * (self.len() + names * PER_NAME)
         };
         Room {
-            quantiles: 0,
             entries,
             prefixes: self.prefixes.len(),
+            ..Room::default()
         }
     }
 

@@ -5,7 +5,7 @@ use std::{fmt::Write as _, net::IpAddr, num::NonZeroU64, time::Duration};
 use fault_common::{
     address::{Address, Network},
     chain::{BAD, BURST_LOSS, Chain, GOOD, ISOLATED_LOSS, START},
-    layout::{self, Fault, Model, PortRange, Ports, Rule},
+    layout::{self, Fault, Model, PortRange, Ports, Rule, Scope},
     random::{draw, probability::ONE},
 };
 use ipnet::{IpNet, Ipv4Net};
@@ -100,6 +100,17 @@ impl RuleSet {
         for (n, named) in (1..).zip(&mut self.rules) {
             named.rule.seed = draw(seed, n);
             named.rule.flow_seed = flow_seed;
+        }
+    }
+
+    /// What programs for it have to be made for.
+    pub fn scope(&self) -> Scope {
+        let models = self.rules.iter().map(|named| 1 << named.rule.model);
+        let rules = self.targets.iter().map(Vec::len).max().unwrap_or(0);
+        Scope {
+            models: models.fold(0, std::ops::BitOr::bitor),
+            // More than that is refused when it is to be put in force.
+            rules: u32::try_from(rules).map_or(Scope::ALL.rules, |it| it.min(Scope::ALL.rules)),
         }
     }
 

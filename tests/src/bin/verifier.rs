@@ -4,7 +4,10 @@
 use std::{collections::BTreeMap, time::Instant};
 
 use anyhow::{Context as _, Result};
-use fault_common::packet::LinkLayer;
+use fault_common::{
+    layout::{Model, Scope},
+    packet::LinkLayer,
+};
 use fault_user::{
     attach::{self, Program},
     maps::{Loaded, Room},
@@ -31,13 +34,28 @@ fn main() -> Result<()> {
 fn measure() -> Result<BTreeMap<String, Cost>> {
     let mut costs = BTreeMap::new();
     let objects = [Object::embedded()?, Object::verbose()?];
-    for (link, name, object, suffix) in [
-        (LinkLayer::Ethernet, "ethernet", objects[0], ""),
-        (LinkLayer::None, "ip", objects[0], ""),
-        (LinkLayer::Ethernet, "ethernet", objects[1], "/verbose"),
+    let loss = Scope {
+        models: 1 << Model::Random as u32,
+        rules: 1,
+    };
+    for (link, name, object, scope, suffix) in [
+        (LinkLayer::Ethernet, "ethernet", objects[0], Scope::ALL, ""),
+        (LinkLayer::Ethernet, "ethernet", objects[0], loss, "/loss"),
+        (LinkLayer::None, "ip", objects[0], Scope::ALL, ""),
+        (
+            LinkLayer::Ethernet,
+            "ethernet",
+            objects[1],
+            Scope::ALL,
+            "/verbose",
+        ),
     ] {
+        let room = Room {
+            scope,
+            ..Room::default()
+        };
         for program in Program::ALL {
-            let mut loaded = Loaded::new(object, link, Room::default())?;
+            let mut loaded = Loaded::new(object, link, room)?;
             let start = Instant::now();
             attach::load(&mut loaded, &[program])?;
             let span = start.elapsed();

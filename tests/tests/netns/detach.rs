@@ -6,10 +6,7 @@ use std::{
     net::{TcpListener, TcpStream},
     os::{
         fd::OwnedFd,
-        unix::{
-            fs::OpenOptionsExt as _,
-            process::{CommandExt as _, ExitStatusExt as _},
-        },
+        unix::{fs::OpenOptionsExt as _, process::CommandExt as _},
     },
     process::{Command, Stdio},
     time::{Duration, Instant},

@@ -34,6 +34,7 @@ fn kernel_and_host_agree_on_generated_cases() {
             entries: 256,
             prefixes,
             quantiles: 5,
+            ..Room::default()
         };
         let mut programs = Programs::load(link, room).expect("the programs load");
         let connections = connections(&mut Dice::new(0x55));
@@ -64,6 +65,31 @@ fn kernel_and_host_agree_on_generated_cases() {
     }
 }
 
+#[test]
+fn programs_made_for_a_rule_set_agree_too() {
+    let connections = connections(&mut Dice::new(0x55));
+    for n in 0..cases(CASES) / 4_000 {
+        for link in [LinkLayer::Ethernet, LinkLayer::None] {
+            let room = Room {
+                entries: 256,
+                prefixes: 256,
+                quantiles: 5,
+                scope: rule_set(&mut dice(n, link)).scope(),
+            };
+            let mut programs = Programs::load(link, room).expect("the programs load");
+            let spared = Spared {
+                connections: &[],
+                neighbours: false,
+            };
+            compare(&mut programs, link, n, &connections, &spared);
+        }
+    }
+}
+
+fn dice(n: u64, link: LinkLayer) -> Dice {
+    Dice::new(n << 1 | u64::from(link == LinkLayer::None))
+}
+
 /// What no rule may touch.
 struct Spared<'a> {
     connections: &'a [Connection],
@@ -77,7 +103,7 @@ fn compare(
     connections: &[Connection],
     spared: &Spared<'_>,
 ) -> u64 {
-    let mut dice = Dice::new(n << 1 | u64::from(link == LinkLayer::None));
+    let mut dice = dice(n, link);
     let set = rule_set(&mut dice);
     let mut model = Model::new(&set);
     model.spared = spared.connections.to_vec();

@@ -3,7 +3,7 @@
 //! The far ends are looked up by trying every entry, so that the maps of the kernel
 //! are compared with something simpler than they are.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use fault_common::{
     address::{Address, Network},
@@ -11,7 +11,7 @@ use fault_common::{
     engine::{Passage, Size, Tables, Told, Verdict, run},
     layout::{
         Config, Connection, Counters, Delays, Direction, Memory, RULES_PER_TARGET, Rule, SLOTS,
-        State, Target,
+        Scope, State, Target,
     },
     packet::{LinkLayer, Reason},
 };
@@ -28,6 +28,7 @@ pub struct Model {
     pub spared: Vec<Connection>,
     /// Whether ARP and neighbour discovery pass.
     pub neighbours: bool,
+    holds: Cell<bool>,
     states: RefCell<Vec<State>>,
     memories: RefCell<Vec<Memory>>,
     counters: RefCell<Vec<Counters>>,
@@ -51,6 +52,7 @@ impl Model {
             ended: Vec::new(),
             spared: Vec::new(),
             neighbours: false,
+            holds: Cell::new(true),
             states: vec![State::default(); SLOTS as usize].into(),
             memories: vec![Memory::default(); SLOTS as usize].into(),
             counters: vec![Counters::default(); SLOTS as usize].into(),
@@ -73,7 +75,8 @@ impl Model {
             bytes: u32::try_from(frame.len()).expect("a frame"),
             wire_bytes: 0,
         };
-        run(self, &frame, size, link, direction, holds)
+        self.holds.set(holds);
+        run(self, &frame, size, link, direction)
     }
 
     pub fn counters(&self, rule: u32, direction: Direction) -> Counters {
@@ -90,6 +93,14 @@ impl Model {
 }
 
 impl Tables for Model {
+    fn scope(&self) -> Scope {
+        Scope::ALL
+    }
+
+    fn holds(&self) -> bool {
+        self.holds.get()
+    }
+
     fn active(&self) -> u32 {
         0
     }

@@ -41,6 +41,7 @@ fn random_frames_pass_what_no_rule_names() {
         entries: 64,
         prefixes: 64,
         quantiles: 0,
+        ..Room::default()
     };
     let links = [LinkLayer::Ethernet, LinkLayer::None].map(|link| {
         let mut programs = Programs::load(link, room).expect("the programs load");

@@ -34,6 +34,7 @@ fn room(entries: usize) -> Room {
         entries,
         prefixes: entries,
         quantiles: 0,
+        ..Room::default()
     }
 }
 
