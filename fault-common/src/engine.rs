@@ -167,7 +167,7 @@ impl Verdict {
 pub fn run<T: Tables, P: Packet>(
     tables: &T,
     packet: &P,
-    size: Size,
+    size: impl FnOnce() -> Size,
     link: LinkLayer,
     direction: Direction,
 ) -> Verdict {
@@ -188,10 +188,12 @@ pub fn run<T: Tables, P: Packet>(
     let Some(target) = tables.target(target) else {
         return Verdict::PASS;
     };
-    let mut passage = Passage::new(flow, size);
+    let mut passage = Passage::new(flow);
     let Some(passage) = tables.detached(&mut passage) else {
         return Verdict::PASS;
     };
+    // Not before: each way to it would be walked on each way through the parser.
+    passage.size = size();
     if config.tables & Config::SPARED != 0 && passage.flow.is_spared(tables, config) {
         return Verdict::PASS;
     }
@@ -211,8 +213,10 @@ pub fn run<T: Tables, P: Packet>(
         let slot = direction.slot(id);
         let (turn, mut decision) = take_turn(tables, rule, slot, direction);
         let mut wait_ns = 0;
-        let waits = rule.model == Model::Delay as u32 || decision == Decision::Delay;
-        if tables.holds() && tables.scope().has_waits() && waits {
+        if tables.holds()
+            && tables.scope().has_waits()
+            && (rule.model == Model::Delay as u32 || decision == Decision::Delay)
+        {
             match wait(tables, rule, slot, turn, decision, passage) {
                 Some(ns) => (decision, wait_ns) = (Decision::Delay, ns),
                 None => decision = Decision::Pass,
@@ -330,10 +334,14 @@ impl Flow {
 
 impl Passage {
     #[inline(always)]
-    const fn new(flow: Flow, size: Size) -> Self {
+    const fn new(flow: Flow) -> Self {
         Self {
             flow,
-            size,
+            size: Size {
+                packets: 0,
+                bytes: 0,
+                wire_bytes: 0,
+            },
             mark: 0,
             mark_mask: 0,
             dscp: Rule::NO_DSCP,

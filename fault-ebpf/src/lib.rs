@@ -68,14 +68,16 @@ pub fn classify<T: Teller>(ctx: &TcContext, link: LinkLayer, direction: Directio
     let verdict = engine::run(
         &maps::Maps::<T>::on_tc(),
         &Frame(&skb),
-        skb.size(),
+        || skb.size(),
         link,
         direction,
     );
     if verdict.drop {
         return lose(direction);
     }
-    skb.mark(&verdict);
+    if maps::scope().has(Model::Mark) {
+        skb.mark(&verdict);
+    }
     carry(ctx, held, direction, &verdict)
 }
 
@@ -108,9 +110,9 @@ pub fn back(ctx: &TcContext, direction: Direction) -> i32 {
 #[inline(always)]
 pub fn receive<T: Teller>(ctx: &XdpContext, link: LinkLayer) -> u32 {
     let xdp = xdp::Xdp::new(ctx);
-    let (frame, size) = (Frame(&xdp), xdp.size());
+    let frame = Frame(&xdp);
     let maps = maps::Maps::<T>::on_xdp();
-    if engine::run(&maps, &frame, size, link, Direction::Ingress).drop {
+    if engine::run(&maps, &frame, || xdp.size(), link, Direction::Ingress).drop {
         xdp_action::XDP_DROP
     } else {
         xdp_action::XDP_PASS

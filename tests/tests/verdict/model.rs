@@ -76,7 +76,7 @@ impl Model {
             wire_bytes: 0,
         };
         self.holds.set(holds);
-        run(self, &frame, size, link, direction)
+        run(self, &frame, || size, link, direction)
     }
 
     pub fn counters(&self, rule: u32, direction: Direction) -> Counters {
