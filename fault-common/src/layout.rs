@@ -452,6 +452,7 @@ pub struct Scope {
 
 impl Scope {
     /// Whatever rules there are.
+    #[expect(clippy::cast_possible_truncation, reason = "there are few")]
     pub const ALL: Self = Self {
         models: u32::MAX,
         rules: RULES_PER_TARGET as u32,
@@ -570,6 +571,7 @@ pub struct Delays {
 
 impl Delays {
     /// The bucket of a time.
+    #[expect(clippy::cast_possible_truncation, reason = "a few dozen at most")]
     #[inline]
     pub const fn bucket(wait_ns: u64) -> usize {
         let mut micros = wait_ns / 1000;

@@ -79,7 +79,7 @@ pub fn carry(from: &Namespace, into: &Namespace, to: SocketAddr, len: u64) {
     });
 }
 
-const CHUNK: usize = 1 << 16;
+const CHUNK: usize = 1 << 14;
 
 /// What is at a place of the bytes that [`carry`] sends: 8 of each number.
 fn chunk(buffer: &mut [u8; CHUNK], at: u64, len: u64) -> &[u8] {
