@@ -94,7 +94,7 @@ pub fn decide_by_chain(rule: &Rule, turn: Turn, chain: u32) -> Decision {
 ///
 /// As netem does it: a packet goes ahead if `chosen` by the chance of reordering, and if
 /// `gap - 1` waited since the last one did. A wait below zero is none. `quantile` gives the
-/// values of the distribution's table, in units of 1/8192.
+/// values of the distribution's table, in units of 1/8192. `more_ns` is what its target adds.
 ///
 /// A correlated wait repeats the previous draw with the probability of the correlation;
 /// see [`decide_by_chain`] for why not as netem does.
@@ -104,6 +104,7 @@ pub fn delay(
     turn: Turn,
     chosen: bool,
     before: Memory,
+    more_ns: u64,
     quantile: impl Fn(u32) -> i16,
 ) -> (Option<u64>, Memory) {
     let delay = &rule.delay;
@@ -125,8 +126,9 @@ pub fn delay(
         let place = (u64::from(draw) * u64::from(delay.table_len)) >> 32;
         (jitter_ns * i64::from(quantile(place as u32))) >> 13
     };
-    // Both are far below 2^62. Below zero is none.
-    let wait_ns = delay.mean_ns.cast_signed().wrapping_add(deviation);
+    // All are far below 2^61. Below zero is none.
+    let mean_ns = delay.mean_ns.wrapping_add(more_ns).cast_signed();
+    let wait_ns = mean_ns.wrapping_add(deviation);
     let wait_ns = (wait_ns & !(wait_ns >> 63)).cast_unsigned();
     let waited = u64::from(before.waited()) + 1;
     let waited = (waited - (waited >> 32)) as u32;

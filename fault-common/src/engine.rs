@@ -217,7 +217,7 @@ pub fn run<T: Tables, P: Packet>(
             && tables.scope().has_waits()
             && (rule.model == Model::Delay as u32 || decision == Decision::Delay)
         {
-            match wait(tables, rule, slot, turn, decision, passage) {
+            match wait(tables, target, rule, slot, turn, decision, passage) {
                 Some(ns) => (decision, wait_ns) = (Decision::Delay, ns),
                 None => decision = Decision::Pass,
             }
@@ -270,6 +270,7 @@ fn take_turn<T: Tables>(
 #[inline(always)]
 fn wait<T: Tables>(
     tables: &T,
+    target: &Target,
     rule: &Rule,
     slot: u32,
     turn: Turn,
@@ -293,7 +294,8 @@ fn wait<T: Tables>(
     }
     let before = tables.memory(slot);
     let chosen = decision == Decision::Pass;
-    let (wait_ns, after) = delay(rule, turn, chosen, before, |place| tables.quantile(place));
+    let quantile = |place| tables.quantile(place);
+    let (wait_ns, after) = delay(rule, turn, chosen, before, target.wait_ns, quantile);
     if rule.delay.gap != 0 || rule.delay.correlation != 0 {
         tables.remember(slot, after);
     }

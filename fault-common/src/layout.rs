@@ -16,8 +16,9 @@ use crate::{
 pub const RULES_PER_SET: u32 = 32;
 /// Rules that one target may name: the faults on one prefix.
 pub const RULES_PER_TARGET: usize = 8;
-/// Targets (distinct lists of rules) in one set.
-pub const TARGETS_PER_SET: u32 = 256;
+/// Targets (distinct lists of rules, with what they wait) that one set may have. User space
+/// makes the map as large as it needs.
+pub const TARGETS_PER_SET: u32 = 1 << 16;
 /// Port ranges in one filter.
 pub const PORT_RANGES: usize = 16;
 /// Near-end networks in one rule.
@@ -26,8 +27,6 @@ pub const NEAR_NETWORKS: usize = 8;
 pub const SETS: u32 = 2;
 /// Rule ids in the maps.
 pub const RULES: u32 = RULES_PER_SET * SETS;
-/// Target ids in the maps.
-pub const TARGETS: u32 = TARGETS_PER_SET * SETS;
 /// Steps of the search in one set: one for each length that a prefix can have.
 pub const STEPS_PER_SET: u32 = 129;
 /// Step ids in the maps.
@@ -55,7 +54,7 @@ pub const ABI: u64 = {
         size_of::<crate::line::Line>(),
         size_of::<Owner>(),
         RULES as usize,
-        TARGETS as usize,
+        TARGETS_PER_SET as usize,
     ];
     let mut i = 0;
     while i < sizes.len() {
@@ -234,6 +233,10 @@ pub struct Target {
     pub len: u32,
     /// Rule ids.
     pub rules: [u32; RULES_PER_TARGET],
+    /// Zero.
+    pub pad: u32,
+    /// How much longer packets wait by [`Model::Delay`], in nanoseconds.
+    pub wait_ns: u64,
 }
 
 /// An inclusive range of ports, in host byte order.

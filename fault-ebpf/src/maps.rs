@@ -13,7 +13,7 @@ use fault_common::{
     engine::{Passage, Size, Tables, Told},
     layout::{
         Config, Connection, Counters, DELAY_BUCKETS, Delays, Direction, Key, Memory, Owner,
-        REASONS, RULES, Rule, SETS, SLOTS, SPARED, STEPS, Scope, State, Step, TARGETS, Target,
+        REASONS, RULES, Rule, SETS, SLOTS, SPARED, STEPS, Scope, State, Step, Target,
     },
     line::Line,
     packet::Reason,
@@ -40,7 +40,7 @@ static STEP_LIST: Array<Step> = Array::with_max_entries(STEPS, 0);
 #[map]
 static SPARED_LIST: HashMap<Connection, u32> = HashMap::with_max_entries(2 * SPARED, 0);
 #[map]
-static TARGET_LIST: Array<Target> = Array::with_max_entries(TARGETS, 0);
+static TARGET_LIST: Array<Target> = Array::with_max_entries(SETS, 0);
 #[map]
 static RULE_LIST: Array<Rule> = Array::with_max_entries(RULES, 0);
 /// When each rule ends, `CLOCK_BOOTTIME` in nanoseconds. A controller that lives

@@ -233,6 +233,8 @@ fn begin(
     let far_ends = Arc::new(FarEnds::take(&mut set));
     let room = Room {
         quantiles: set.quantiles.len(),
+        // One more for exceptions, which the names of `--except` may bring later.
+        targets: set.targets.len() + 1,
         scope: set.scope(),
         ..far_ends.room(plan.names)
     };
@@ -323,7 +325,7 @@ impl Faults {
                         ..Told::default()
                     },
                     |helper| Told {
-                        in_order: plan.spec.kind.keeps_order().into(),
+                        in_order: plan.spec.keeps_order().into(),
                         ..helper.line(0)
                     },
                 );

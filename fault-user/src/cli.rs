@@ -12,6 +12,7 @@ use crate::netem::Rate;
 use crate::spec::{
     BurstLength, Dscp, Endpoint, FourStates, Gemodel, Percent, Protocol, SkbMark, count, duration,
     endpoint, hold, percent, port,
+    waits::{self, TimeOrFile},
 };
 
 mod parse;
@@ -246,13 +247,15 @@ Examples:
   faultctl latency --profile cross-region --iface eth0 --to db.example.org"
 )]
 pub struct LatencyArgs {
-    /// How long: 1s, 100ms, 250us; a bare number is milliseconds
+    /// How long: 1s, 100ms, 250us, a bare number is milliseconds; or a file with a far end and
+    /// its time a line
     #[arg(
         required_unless_present = "profile",
-        value_parser = hold::parse_delay,
+        value_name = "TIME|@FILE",
+        value_parser = waits::parse,
         allow_hyphen_values = true
     )]
-    pub time: Option<Duration>,
+    pub time: Option<TimeOrFile>,
     /// How much it varies
     #[command(flatten)]
     pub jitter: JitterArgs,

@@ -1,6 +1,10 @@
 //! Everything that can go wrong, with what to type next.
 
-use std::{fmt::Write as _, io, path::PathBuf};
+use std::{
+    fmt::Write as _,
+    io,
+    path::{Path, PathBuf},
+};
 
 use ipnet::IpNet;
 
@@ -69,6 +73,12 @@ pub enum Error {
     /// `--except` leaves nothing.
     #[error("no packet can match: `--except` covers everything that is selected")]
     NothingLeft,
+    /// Far ends from two places.
+    #[error("`{option}` and `@FILE` in place of a time both say who waits")]
+    DelayFile {
+        /// The option.
+        option: &'static str,
+    },
     /// XDP for what leaves.
     #[error("`--hook xdp` takes what comes in, and `--direction` says egress only")]
     XdpEgress,
@@ -134,8 +144,8 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
-    /// A line in a file of addresses that is none.
-    #[error("line {line} of `{}`: `{text}` is no address, network or host name", path.display())]
+    /// A line in a file of far ends that is none.
+    #[error("line {line} of `{}`: `{text}` is refused", path.display())]
     FileLine {
         /// The file.
         path: PathBuf,
@@ -205,6 +215,16 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 }
 
 impl Error {
+    /// A line of a file, refused.
+    pub(crate) fn file_line(path: &Path, line: usize, text: &str, source: ValueError) -> Self {
+        Self::FileLine {
+            path: path.into(),
+            line,
+            text: text.into(),
+            source,
+        }
+    }
+
     /// What the user can type or do next.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
@@ -228,6 +248,9 @@ impl Error {
                     .into()
             }
             Self::NothingLeft => "`--except` always wins over `--to`; narrow it".into(),
+            Self::DelayFile { option } => {
+                format!("leave out `{option}`: far ends in no line of the file do not wait")
+            }
             Self::XdpEgress => {
                 "add `--direction ingress`, or `both` to take egress on tc; or leave out `--hook`"
                     .into()
@@ -285,6 +308,7 @@ impl Error {
             | Self::WideNearNetwork { .. }
             | Self::FamiliesDiffer
             | Self::NothingLeft
+            | Self::DelayFile { .. }
             | Self::XdpEgress
             | Self::XdpVerb { .. }
             | Self::Netem(_)

@@ -19,7 +19,7 @@ use aya::{
 use fault_common::{
     layout::{
         Config, Connection, Direction, Memory, RULES, RULES_PER_SET, Rule, SETS, Scope, State,
-        Step, TARGETS_PER_SET, Target,
+        Step, TARGETS_PER_SET,
     },
     packet::LinkLayer,
 };
@@ -40,7 +40,8 @@ pub struct Loaded {
     pub owner: OwnedFd,
     /// Taken by the thread that keeps the deadlines.
     pub deadlines: Option<Deadlines>,
-    targets: Array<MapData, Target>,
+    targets: OwnedFd,
+    targets_per_set: u32,
     table: OwnedFd,
     filter: OwnedFd,
     filter_words: u32,
@@ -65,6 +66,10 @@ impl Loaded {
         let number =
             |n: usize| u32::try_from(n).map_err(|_| KernelError::TooMany { what: "far ends" });
         let (entries, filter_words) = (number(room.entries)?, number(room.words())?);
+        if room.targets > TARGETS_PER_SET as usize {
+            return Err(KernelError::TooMany { what: "delays" });
+        }
+        let targets_per_set = number(room.targets)?;
         let no_link_layer = u8::from(link == LinkLayer::None);
         let mut ebpf = EbpfLoader::new()
             .override_global("NO_LINK_LAYER", &no_link_layer, true)
@@ -72,6 +77,7 @@ impl Loaded {
             .override_global("MOST_RULES", &room.scope.rules, true)
             .map_max_entries("FAR_ENDS", entries.max(1))
             .map_max_entries("FILTER", SETS * filter_words)
+            .map_max_entries("TARGET_LIST", (SETS * targets_per_set).max(1))
             .map_max_entries("QUANTILES", number(room.quantiles)?.max(1))
             .load(object.bytes())
             .map_err(KernelError::load)?;
@@ -80,11 +86,13 @@ impl Loaded {
         let table = descriptor(&ebpf, "FAR_ENDS")?;
         let filter = descriptor(&ebpf, "FILTER")?;
         let quantiles = descriptor(&ebpf, "QUANTILES")?;
+        let targets = descriptor(&ebpf, "TARGET_LIST")?;
         let memory = memory::charged(ebpf.maps().filter_map(|(_, map)| data(map)));
         let mut take = |name| ebpf.take_map(name);
         let tables = Tables::from_maps(memory, &mut take)?;
         Ok(Self {
-            targets: map("TARGET_LIST", take("TARGET_LIST"))?,
+            targets,
+            targets_per_set,
             steps: map("STEP_LIST", take("STEP_LIST"))?,
             table,
             filter,
@@ -213,25 +221,19 @@ impl Loaded {
         set: &RuleSet,
         far_ends: &FarEnds,
     ) -> Result<(), KernelError> {
-        let first_target = next * TARGETS_PER_SET;
-        if set.targets.len() > TARGETS_PER_SET as usize {
+        let first_target = next * self.targets_per_set;
+        if set.targets.len() > self.targets_per_set as usize {
             return Err(KernelError::TooMany { what: "targets" });
         }
-        for (id, rules) in (first_target..).zip(&set.targets) {
-            let mut target = Target::default();
-            if rules.len() > self.scope.rules as usize {
-                return Err(KernelError::TooMany {
-                    what: "faults on one target",
-                });
-            }
-            for (place, rule) in target.rules.iter_mut().zip(rules) {
-                *place = first_rule + rule;
-                target.len += 1;
-            }
-            self.targets
-                .set(id, target, 0)
-                .map_err(KernelError::map("TARGET_LIST"))?;
+        let most = self.scope.rules as usize;
+        if set.targets.iter().any(|target| target.rules.len() > most) {
+            return Err(KernelError::TooMany {
+                what: "faults on one target",
+            });
         }
+        let targets = set.targets.iter().map(|target| target.layout(first_rule));
+        batch::insert(self.targets.as_fd(), (first_target..).zip(targets))
+            .map_err(KernelError::map_io("TARGET_LIST"))?;
         let id = |target: Option<u32>| target.map(|target| first_target + target);
         let default_target = id(set.default_target).unwrap_or(Config::NO_TARGET);
         for (id, step) in far_ends.steps(next, self.filter_words) {

@@ -24,7 +24,7 @@ use crate::{
     object::Object,
     privilege,
     report::{Event, Reporter},
-    spec::{Directions, FaultKind, FaultSpec, Loss, Percent, Selectors},
+    spec::{Directions, FaultKind, FaultSpec, Loss, Percent, Selectors, Waits},
     xdp,
 };
 
@@ -104,6 +104,7 @@ fn checks(
             directions: Directions::Both,
             ..Selectors::default()
         },
+        waits: Waits::default(),
         seed: None,
     };
     let faults = begin(&spec, &wire, DEFAULT, object)?;
@@ -137,6 +138,7 @@ fn loss(points: f64, direction: Direction) -> FaultSpec {
             },
             ..Selectors::default()
         },
+        waits: Waits::default(),
         seed: None,
     }
 }

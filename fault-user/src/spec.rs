@@ -22,6 +22,7 @@ pub mod port;
 pub mod protocol;
 mod selection;
 mod value;
+pub mod waits;
 
 pub use burst::{Burst, BurstLength, FourStates, Gemodel};
 pub use compile::{NamedRule, RuleSet, compile};
@@ -30,6 +31,7 @@ pub use mark::{Dscp, SkbMark};
 pub use percent::Percent;
 pub use protocol::Protocol;
 pub use value::ValueError;
+pub use waits::Waits;
 
 /// A fault and the packets that it takes.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,8 +40,18 @@ pub struct FaultSpec {
     pub kind: FaultKind,
     /// Which packets.
     pub selectors: Selectors,
+    /// How long packets wait that go to single far ends, beside what the fault says.
+    pub waits: Waits,
     /// Start of the random draws; a run with the same seed repeats.
     pub seed: Option<u64>,
+}
+
+impl FaultSpec {
+    /// Whether packets that wait are due in the order in which they come.
+    pub fn keeps_order(&self) -> bool {
+        let delay = self.kind.delay();
+        delay.is_none_or(|delay| delay.jitter.is_zero()) && self.waits.different().len() < 2
+    }
 }
 
 /// What happens to a packet.
@@ -171,11 +183,6 @@ impl FaultKind {
                 Self::Latency(_) | Self::Reorder { .. } | Self::Rate { .. }
             )
         })
-    }
-
-    /// Whether packets that wait are due in the order in which they come.
-    pub fn keeps_order(&self) -> bool {
-        self.delay().is_none_or(|delay| delay.jitter.is_zero())
     }
 
     /// Whether all that it does is to lose packets.

@@ -17,7 +17,7 @@ use crate::{
     },
     privilege,
     report::Reporter,
-    spec::{FaultKind, FaultSpec, Selectors},
+    spec::{FaultKind, FaultSpec, Selectors, Waits},
 };
 
 mod held;
@@ -132,6 +132,7 @@ fn injected(device: &str, netem: &Netem, record: String) -> Result<inject::Reque
         spec: FaultSpec {
             kind: FaultKind::of_netem(netem)?,
             selectors: Selectors::default(),
+            waits: Waits::default(),
             seed: netem.seed,
         },
         far_ends: FarEnds::default(),

@@ -24,7 +24,7 @@ use crate::{
     line::{self, Limits},
     namespace::Place,
     selftest,
-    spec::{self, Burst, Directions, FaultKind, FaultSpec, Loss, Mark},
+    spec::{self, Burst, Directions, FaultKind, FaultSpec, Loss, Mark, Waits},
     status, tc,
 };
 
@@ -153,11 +153,12 @@ impl Verb {
 }
 
 fn inject(kind: FaultKind, selectors: Selectors, life: Life) -> Result<Command, Error> {
-    inject_held(kind, selectors, life, Hold::default())
+    inject_held(kind, Waits::default(), selectors, life, Hold::default())
 }
 
 fn inject_held(
     kind: FaultKind,
+    waits: Waits,
     selectors: Selectors,
     life: Life,
     hold: Hold,
@@ -179,8 +180,13 @@ fn inject_held(
         spec::endpoint::resolve(&selectors.to)?,
         spec::endpoint::resolve(&selectors.except)?,
     ];
+    if !waits.is_empty() && !selectors.to.is_empty() {
+        return Err(Error::DelayFile { option: "--to" });
+    }
+    to.networks.extend(waits.networks());
     let spec = FaultSpec {
         kind,
+        waits,
         selectors: spec::Selectors {
             to: to.take_all(),
             from: selectors.from,
@@ -364,6 +370,7 @@ mod tests {
                         correlation: spec::Percent::default(),
                     }),
                     selectors: spec::Selectors::default(),
+                    waits: Waits::default(),
                     seed: None,
                 },
                 far_ends: FarEnds::default(),

@@ -29,17 +29,20 @@ pub struct Room {
     pub prefixes: usize,
     /// Values of the table of a distribution.
     pub quantiles: usize,
+    /// Targets of one set.
+    pub targets: usize,
     /// What rules there can be.
     pub scope: Scope,
 }
 
 impl Default for Room {
-    /// For no far ends, and whatever rules there are.
+    /// For no far ends, a few targets, and whatever rules there are.
     fn default() -> Self {
         Self {
             entries: 0,
             prefixes: 0,
             quantiles: 0,
+            targets: 16,
             scope: Scope::ALL,
         }
     }

@@ -29,8 +29,8 @@ use crate::{
 pub struct RuleSet {
     /// The rules.
     pub rules: Vec<NamedRule>,
-    /// Lists of rules; an empty one is a far end that is never hit.
-    pub targets: Vec<Vec<u32>>,
+    /// What far ends are hit with.
+    pub targets: Vec<Target>,
     /// Exact hosts and their targets, each host once.
     pub hosts: Vec<(Address, u32)>,
     /// Networks with their prefix length in mapped form (0 to 128; IPv4 from 96)
@@ -40,6 +40,15 @@ pub struct RuleSet {
     pub default_target: Option<u32>,
     /// The table of the distribution of waits, if there is one.
     pub quantiles: Vec<i16>,
+}
+
+/// A list of rules; an empty one is of a far end that is never hit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Target {
+    /// The rules, in their order.
+    pub rules: Vec<u32>,
+    /// How much longer packets wait by a delay among them.
+    pub wait_ns: u64,
 }
 
 /// A rule, and what it is called in front of people.
@@ -66,13 +75,23 @@ pub fn compile(spec: &FaultSpec, seed: u64) -> Result<RuleSet, Error> {
         .zip(spec.kind.parts())
         .map(|(n, part)| NamedRule {
             name: part.name().into(),
-            asked: part.asked(),
+            asked: spec.waits.asked().unwrap_or_else(|| part.asked()),
             probability: part.probability(),
             rule: rule(part, &quantiles, spec, &selection, draw(seed, n)),
         })
         .collect();
+    let all: Vec<u32> = (0..).take(rules.len()).collect();
+    let target = |wait| Target {
+        rules: all.clone(),
+        wait_ns: nanos(wait),
+    };
+    let waits = spec.waits.different();
     let mut set = RuleSet {
-        targets: vec![(0..).take(rules.len()).collect()],
+        targets: if waits.is_empty() {
+            vec![target(Duration::ZERO)]
+        } else {
+            waits.iter().copied().map(target).collect()
+        },
         rules,
         quantiles,
         hosts: Vec::new(),
@@ -80,18 +99,37 @@ pub fn compile(spec: &FaultSpec, seed: u64) -> Result<RuleSet, Error> {
         default_target: selection.to.is_none().then_some(HIT),
     };
     for network in selection.to.iter().flatten() {
-        set.insert(network, HIT);
+        let wait = spec.waits.of(network);
+        let place = wait.and_then(|wait| waits.binary_search(&wait).ok());
+        set.insert(network, place.map_or(Ok(HIT), u32::try_from).unwrap_or(HIT));
     }
-    for network in &selection.except {
+    if !selection.except.is_empty() {
         let spared = set.spared();
-        set.insert(network, spared);
+        for network in &selection.except {
+            set.insert(network, spared);
+        }
     }
     set.keep_v4_apart(&selection);
     Ok(set)
 }
 
-/// The target of what is hit.
+/// The target of what is hit, where that does not depend on the far end.
 const HIT: u32 = 0;
+
+impl Target {
+    /// As it is in the maps, where rules have ids from `first_rule` on.
+    pub fn layout(&self, first_rule: u32) -> layout::Target {
+        let mut target = layout::Target {
+            wait_ns: self.wait_ns,
+            ..layout::Target::default()
+        };
+        for (place, rule) in target.rules.iter_mut().zip(&self.rules) {
+            *place = first_rule + rule;
+            target.len += 1;
+        }
+        target
+    }
+}
 
 impl RuleSet {
     /// Has its rules draw from another seed, the same that [`compile`] takes; but for flows,
@@ -106,7 +144,8 @@ impl RuleSet {
     /// What programs for it have to be made for.
     pub fn scope(&self) -> Scope {
         let models = self.rules.iter().map(|named| 1 << named.rule.model);
-        let rules = self.targets.iter().map(Vec::len).max().unwrap_or(0);
+        let rules = self.targets.iter().map(|target| target.rules.len()).max();
+        let rules = rules.unwrap_or(0);
         Scope {
             models: models.fold(0, std::ops::BitOr::bitor),
             // More than that is refused when it is to be put in force.
@@ -115,11 +154,14 @@ impl RuleSet {
     }
 
     fn spared(&mut self) -> u32 {
-        const SPARED: u32 = HIT + 1;
-        if self.targets.len() == 1 {
-            self.targets.push(Vec::new());
-        }
-        SPARED
+        let is_spared = |target: &Target| target.rules.is_empty();
+        let place = self.targets.iter().position(is_spared);
+        let place = place.unwrap_or_else(|| {
+            self.targets.push(Target::default());
+            self.targets.len() - 1
+        });
+        // Beyond what a set may have, it is refused when it is to be put in force.
+        u32::try_from(place).unwrap_or(u32::MAX)
     }
 
     fn insert(&mut self, network: &IpNet, target: u32) {

@@ -161,6 +161,31 @@ pub fn look_up(name: &str) -> Result<Vec<IpNet>, Error> {
 }
 
 fn read_file(path: &Path, resolved: &mut Resolved) -> Result<(), Error> {
+    each_line(path, |line, text| {
+        match text.parse() {
+            Ok(Endpoint::Network(network)) => resolved.networks.push(network),
+            Ok(Endpoint::Name(name)) => {
+                resolved.name(&name).map_err(|source| Error::FileName {
+                    path: path.into(),
+                    line,
+                    source: Box::new(source),
+                })?;
+            }
+            Ok(Endpoint::File(_)) => {
+                return Err(Error::file_line(path, line, text, ValueError::NestedFile));
+            }
+            Err(source) => return Err(Error::file_line(path, line, text, source)),
+        }
+        Ok(())
+    })
+}
+
+/// Reads a file line by line: its number, from 1, and what is in front of a comment, if that is
+/// anything. At least one such line has to be there.
+pub(super) fn each_line(
+    path: &Path,
+    mut take: impl FnMut(usize, &str) -> Result<(), Error>,
+) -> Result<(), Error> {
     let unreadable = |source| Error::File {
         path: path.into(),
         source,
@@ -168,42 +193,22 @@ fn read_file(path: &Path, resolved: &mut Resolved) -> Result<(), Error> {
     let mut lines = BufReader::new(File::open(path).map_err(unreadable)?);
     let mut line = Vec::new();
     let mut empty = true;
-    for index in 0.. {
+    for index in 1.. {
         line.clear();
         if lines.read_until(b'\n', &mut line).map_err(unreadable)? == 0 {
             break;
         }
-        let refuse = |text: &str, source| Error::FileLine {
-            path: path.into(),
-            line: index + 1,
-            text: text.into(),
-            source,
-        };
         let Ok(line) = str::from_utf8(&line) else {
-            return Err(refuse(
-                &String::from_utf8_lossy(line.trim_ascii_end())
-                    .escape_debug()
-                    .to_string(),
-                ValueError::NotText,
-            ));
+            let text = String::from_utf8_lossy(line.trim_ascii_end());
+            let text = text.escape_debug().to_string();
+            return Err(Error::file_line(path, index, &text, ValueError::NotText));
         };
         let text = line.split('#').next().unwrap_or_default().trim();
         if text.is_empty() {
             continue;
         }
         empty = false;
-        match text.parse() {
-            Ok(Endpoint::Network(network)) => resolved.networks.push(network),
-            Ok(Endpoint::Name(name)) => {
-                resolved.name(&name).map_err(|source| Error::FileName {
-                    path: path.into(),
-                    line: index + 1,
-                    source: Box::new(source),
-                })?;
-            }
-            Ok(Endpoint::File(_)) => return Err(refuse(text, ValueError::NestedFile)),
-            Err(source) => return Err(refuse(text, source)),
-        }
+        take(index, text)?;
     }
     if empty {
         return Err(Error::EmptyFile { path: path.into() });

@@ -135,6 +135,15 @@ pub enum ValueError {
     /// A file that names another.
     #[error("a file cannot name another file")]
     NestedFile,
+    /// Not what a file of delays has in a line.
+    #[error("not a far end and a time")]
+    NotAFarEndAndATime,
+    /// A far end that is there already, with another time.
+    #[error("line {line} has another time for it")]
+    AnotherTime {
+        /// The line before, from 1.
+        line: usize,
+    },
     /// Bytes that are no text.
     #[error("not UTF-8 text")]
     NotText,
@@ -222,6 +231,10 @@ impl ValueError {
             }
             Self::NoFileName => "write the path right after it, as in `@hosts.txt`",
             Self::NestedFile => "give `@FILE` on the command line once for each file",
+            Self::NotAFarEndAndATime => {
+                "write an address or a network and a time, as in `10.0.0.7 100ms`"
+            }
+            Self::AnotherTime { .. } => "keep one of the two lines",
             Self::NotText => "write one address, network or host name a line",
             Self::NotAPid => "give a number, as `ps` prints it",
             Self::NotAContainerId => {

@@ -16,6 +16,7 @@ fn missing(loss: Loss, seed: u64, packets: u64) -> Vec<u64> {
     let spec = FaultSpec {
         kind: FaultKind::Loss(loss),
         selectors: Selectors::default(),
+        waits: fault_user::spec::Waits::default(),
         seed: None,
     };
     let rule: Rule = compile(&spec, seed).unwrap().rules[0].rule;

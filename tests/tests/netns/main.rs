@@ -5,6 +5,7 @@
 mod bursts;
 mod composition;
 mod confirm;
+mod destinations;
 mod detach;
 mod doctor;
 mod down;

@@ -48,6 +48,7 @@ fn rules(loss: Loss, seed: u64) -> RuleSet {
     let spec = FaultSpec {
         kind: FaultKind::Loss(loss),
         selectors: Selectors::default(),
+        waits: fault_user::spec::Waits::default(),
         seed: None,
     };
     compile(&spec, seed).expect("a good fault")

@@ -75,6 +75,7 @@ fn programs_made_for_a_rule_set_agree_too() {
                 prefixes: 256,
                 quantiles: 5,
                 scope: rule_set(&mut dice(n, link)).scope(),
+                ..Room::default()
             };
             let mut programs = Programs::load(link, room).expect("the programs load");
             let spared = Spared {

@@ -15,7 +15,7 @@ use fault_common::{
     packet::LinkLayer,
     random::{draw, probability},
 };
-use fault_user::spec::{NamedRule, RuleSet};
+use fault_user::spec::{NamedRule, RuleSet, compile::Target};
 
 /// Random choices from a seed.
 pub struct Dice {
@@ -102,12 +102,14 @@ impl Dice {
 pub fn rule_set(dice: &mut Dice) -> RuleSet {
     let rules: Vec<_> = (0..=dice.below(6)).map(|_| rule(dice)).collect();
     let count = u32::try_from(rules.len()).expect("few rules");
-    let targets: Vec<Vec<u32>> = (0..=dice.below(6))
+    let targets: Vec<_> = (0..=dice.below(6))
         .map(|_| {
             let len = dice.below(RULES_PER_TARGET + 1);
-            (0..len)
-                .map(|_| dice.below(count as usize) as u32)
-                .collect()
+            let rules = (0..len).map(|_| dice.below(count as usize) as u32);
+            Target {
+                rules: rules.collect(),
+                wait_ns: dice.of(&[0, 0, 1, 1_000_000, 1 << 38]),
+            }
         })
         .collect();
     let any = |dice: &mut Dice| dice.below(targets.len()) as u32;

@@ -10,8 +10,7 @@ use fault_common::{
     decide::Decision,
     engine::{Passage, Size, Tables, Told, Verdict, run},
     layout::{
-        Config, Connection, Counters, Delays, Direction, Memory, RULES_PER_TARGET, Rule, SLOTS,
-        Scope, State, Target,
+        Config, Connection, Counters, Delays, Direction, Memory, Rule, SLOTS, Scope, State, Target,
     },
     packet::{LinkLayer, Reason},
 };
@@ -38,14 +37,7 @@ pub struct Model {
 
 impl Model {
     pub fn new(set: &RuleSet) -> Self {
-        let targets = set.targets.iter().map(|rules| {
-            let mut target = Target {
-                len: u32::try_from(rules.len()).expect("a short list"),
-                rules: [0; RULES_PER_TARGET],
-            };
-            target.rules[..rules.len()].copy_from_slice(rules);
-            target
-        });
+        let targets = set.targets.iter().map(|target| target.layout(0));
         Self {
             rules: set.rules.iter().map(|named| named.rule).collect(),
             targets: targets.collect(),

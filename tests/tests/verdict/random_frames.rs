@@ -26,6 +26,7 @@ fn random_frames_pass_what_no_rule_names() {
             ],
             ..Selectors::default()
         },
+        waits: fault_user::spec::Waits::default(),
         seed: None,
     };
     let mut set = compile(&spec, 1).expect("a good fault");

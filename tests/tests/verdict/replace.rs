@@ -23,6 +23,7 @@ fn partition(to: &[&str]) -> RuleSet {
             to: to.iter().map(|to| to.parse().expect("a network")).collect(),
             ..Selectors::default()
         },
+        waits: fault_user::spec::Waits::default(),
         seed: None,
     };
     compile(&spec, 1).expect("a good fault")

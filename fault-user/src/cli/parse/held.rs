@@ -1,5 +1,7 @@
 //! Packets that wait, come twice or go ahead.
 
+use std::time::Duration;
+
 use super::{
     super::{
         Direction, DuplicateArgs, Hold, JitterArgs, LatencyArgs, NetemArgs, Profile, RateArgs,
@@ -10,7 +12,7 @@ use super::{
 use crate::{
     Error,
     netem::{self, Chance, Delay, Distribution},
-    spec::FaultKind,
+    spec::{FaultKind, Waits, waits::TimeOrFile},
 };
 
 /// Packets that a link of some speed queues, unless told otherwise: as many as netem. More
@@ -30,8 +32,13 @@ impl LatencyArgs {
             correlation,
             distribution,
         } = self.jitter;
+        let (time, waits) = match self.time {
+            Some(TimeOrFile::Time(time)) => (time, Waits::default()),
+            Some(TimeOrFile::File(path)) => (Duration::ZERO, Waits::read(&path)?),
+            None => (one_way.unwrap_or_default(), Waits::default()),
+        };
         let delay = Delay {
-            time: self.time.or(one_way).unwrap_or_default(),
+            time,
             jitter: jitter.unwrap_or_default(),
             correlation: correlation.unwrap_or_default(),
             distribution: distribution
@@ -39,6 +46,7 @@ impl LatencyArgs {
         };
         inject_held(
             FaultKind::Latency(delay),
+            waits,
             self.selectors,
             self.life,
             self.hold,
@@ -61,7 +69,7 @@ impl ReorderArgs {
                 gap: self.gap,
             },
         };
-        inject_held(kind, self.selectors, self.life, self.hold)
+        inject_held(kind, Waits::default(), self.selectors, self.life, self.hold)
     }
 }
 
@@ -88,7 +96,7 @@ impl RateArgs {
             limit: self.hold.limit.or(Some(QUEUE)),
             ..self.hold
         };
-        inject_held(kind, self.selectors, self.life, hold)
+        inject_held(kind, Waits::default(), self.selectors, self.life, hold)
     }
 }
 
@@ -107,6 +115,7 @@ impl NetemArgs {
         };
         inject_held(
             FaultKind::of_netem(&netem)?,
+            Waits::default(),
             self.selectors,
             self.life,
             hold,

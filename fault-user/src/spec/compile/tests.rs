@@ -6,13 +6,22 @@ use fault_common::{
 use proptest::prelude::*;
 
 use super::*;
-use crate::spec::{Directions, Selectors, port::parse_range};
+
+use crate::spec::{Directions, Selectors, Waits, port::parse_range};
 
 fn spec(kind: FaultKind, selectors: Selectors) -> FaultSpec {
     FaultSpec {
         kind,
         selectors,
+        waits: Waits::default(),
         seed: None,
+    }
+}
+
+fn hit_with(rules: &[u32]) -> Target {
+    Target {
+        rules: rules.to_vec(),
+        wait_ns: 0,
     }
 }
 
@@ -75,7 +84,7 @@ impl RuleSet {
         };
         let target = self
             .look_up(far)
-            .map(|target| &self.targets[target as usize]);
+            .map(|target| &self.targets[target as usize].rules);
         target.into_iter().flatten().any(|rule| {
             let rule = &self.rules[*rule as usize].rule;
             matches(rule, &flow, Direction::Egress)
@@ -99,7 +108,7 @@ fn loss_without_selectors_takes_every_frame() {
     assert_eq!(named.rule.flags, Rule::EVERY_FRAME);
     assert_eq!(named.rule.directions, Direction::Egress.bit());
     assert_eq!(named.rule.dscp, Rule::NO_DSCP);
-    assert_eq!(set.targets, [[0]]);
+    assert_eq!(set.targets, [hit_with(&[0])]);
     assert_eq!(set.default_target, Some(0));
     assert!(set.hosts.is_empty() && set.prefixes.is_empty());
     assert!(matches(&named.rule, &Flow::default(), Direction::Egress));
@@ -335,7 +344,7 @@ fn hosts_and_prefixes_go_to_their_tables() {
     lengths.sort_unstable();
     assert_eq!(lengths, [8, 96, 104]);
     assert_eq!(set.default_target, None);
-    assert_eq!(set.targets, [[0]]);
+    assert_eq!(set.targets, [hit_with(&[0])]);
 }
 
 #[test]

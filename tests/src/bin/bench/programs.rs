@@ -20,7 +20,7 @@ use fault_user::{
     attach::{self, Program},
     maps::{FarEnds, Loaded},
     object::Object,
-    spec::{NamedRule, RuleSet},
+    spec::{NamedRule, RuleSet, compile::Target},
 };
 
 use crate::rows::{Aim, Row, Samples};
@@ -302,7 +302,10 @@ fn table(family: Family, entry: Entry, entries: u32) -> RuleSet {
             probability: Some(0.0),
             rule,
         }],
-        targets: vec![vec![0]],
+        targets: vec![Target {
+            rules: vec![0],
+            wait_ns: 0,
+        }],
         ..RuleSet::default()
     };
     match entry {
