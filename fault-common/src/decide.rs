@@ -111,13 +111,12 @@ pub fn delay(
         return (None, Memory::of_delay(before.draw(), 0));
     }
     let fresh = draw(turn.seed(rule) ^ ANOTHER, turn.state.sequence());
-    let again = turn.state.sequence() != 0
-        && probability::happens(delay.correlation, (fresh & u64::from(u32::MAX)) as u32);
-    let draw = if again {
-        before.draw()
-    } else {
-        (fresh >> 32) as u32
-    };
+    // As long as nothing is remembered, nothing is repeated. Without a branch, for the
+    // verifier: all bits where the low half of the draw is below the correlation.
+    let again = (fresh & u64::from(u32::MAX)).wrapping_sub(delay.correlation) >> 63;
+    let remembered = (before.word >> 1 | before.word & 1).wrapping_neg() >> 63;
+    let again = (again & remembered).wrapping_neg() as u32;
+    let draw = (before.draw() & again) | ((fresh >> 32) as u32 & !again);
     let jitter_ns = delay.jitter_ns.cast_signed();
     let deviation = if delay.table_len == 0 {
         // From -2^23 to 2^23 for -1 to 1.
@@ -126,8 +125,11 @@ pub fn delay(
         let place = (u64::from(draw) * u64::from(delay.table_len)) >> 32;
         (jitter_ns * i64::from(quantile(place as u32))) >> 13
     };
-    let wait_ns = delay.mean_ns.saturating_add_signed(deviation);
-    let waited = before.waited().saturating_add(1);
+    // Both are far below 2^62. Below zero is none.
+    let wait_ns = delay.mean_ns.cast_signed().wrapping_add(deviation);
+    let wait_ns = (wait_ns & !(wait_ns >> 63)).cast_unsigned();
+    let waited = u64::from(before.waited()) + 1;
+    let waited = (waited - (waited >> 32)) as u32;
     (Some(wait_ns), Memory::of_delay(draw, waited))
 }
 

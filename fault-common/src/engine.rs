@@ -48,6 +48,9 @@ pub trait Tables {
     fn transmit(&self, slot: u32, there_ns: u64, for_ns: u64) -> u64;
     /// Counts what a rule did; `wait_ns` goes with [`Decision::Delay`].
     fn count(&self, slot: u32, size: Size, decision: Decision, wait_ns: u64);
+    /// A decision for who hears of it: a number that comes from nowhere, for the kernel's
+    /// verifier, which would walk on from each decision by itself.
+    fn number(&self, decision: Decision) -> u32;
     /// Hears of a packet, and of the last rule that decided about it.
     fn tell(&self, told: Told, passage: &Passage);
     /// Counts a frame that could not be read in full.
@@ -72,8 +75,8 @@ pub struct Size {
 pub struct Told {
     /// The rule.
     pub rule: u32,
-    /// What it decided.
-    pub decision: Decision,
+    /// What it decided, as [`Tables::number`] says it.
+    pub decision: u32,
     /// Which way the packet goes.
     pub direction: Direction,
     /// How many the rule decided about before.
@@ -141,7 +144,8 @@ impl Verdict {
 }
 
 /// Runs a frame through the rules: parse, look its far end up, pass what is spared,
-/// let each rule of the target decide in order. The first that drops ends it.
+/// let each rule of the target decide in order. The first that drops ends it. Where
+/// nothing can be held, no rule says how long a packet waits.
 #[inline(always)]
 pub fn run<T: Tables, P: Packet>(
     tables: &T,
@@ -149,6 +153,7 @@ pub fn run<T: Tables, P: Packet>(
     size: Size,
     link: LinkLayer,
     direction: Direction,
+    holds: bool,
 ) -> Verdict {
     let set = tables.active();
     let Some(config) = tables.config(set) else {
@@ -189,7 +194,7 @@ pub fn run<T: Tables, P: Packet>(
         let slot = direction.slot(id);
         let (turn, mut decision) = take_turn(tables, rule, slot, direction);
         let mut wait_ns = 0;
-        if rule.model == Model::Delay as u32 || decision == Decision::Delay {
+        if holds && (rule.model == Model::Delay as u32 || decision == Decision::Delay) {
             match wait(tables, rule, slot, turn, decision, passage) {
                 Some(ns) => (decision, wait_ns) = (Decision::Delay, ns),
                 None => decision = Decision::Pass,
@@ -198,7 +203,7 @@ pub fn run<T: Tables, P: Packet>(
         tables.count(slot, passage.size, decision, wait_ns);
         let told = Told {
             rule: id,
-            decision,
+            decision: tables.number(decision),
             direction,
             sequence: turn.state.sequence(),
         };

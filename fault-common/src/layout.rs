@@ -52,6 +52,7 @@ pub const ABI: u64 = {
         size_of::<Counters>(),
         size_of::<Memory>(),
         size_of::<Delays>(),
+        size_of::<crate::line::Line>(),
         size_of::<Owner>(),
         RULES as usize,
         TARGETS as usize,
@@ -513,6 +514,7 @@ impl Memory {
 
 /// Buckets of [`Delays`].
 pub const DELAY_BUCKETS: usize = 32;
+const LAST_BUCKET: u64 = DELAY_BUCKETS as u64 - 1;
 
 /// Packets by how long they were told to wait, per slot and CPU. The n-th bucket has
 /// those below 2^n microseconds that the one before has not; the last one all others.
@@ -528,24 +530,18 @@ impl Delays {
     #[inline]
     pub const fn bucket(wait_ns: u64) -> usize {
         let mut micros = wait_ns / 1000;
-        // By halves, which costs the kernel's verifier less than a loop.
+        // By halves, and without a branch: the kernel's verifier would walk each way on.
         let mut bucket = 0;
-        let mut step = 16;
+        let mut step = 32;
         while step > 0 {
-            if micros >> step != 0 {
-                micros >>= step;
-                bucket += step;
-            }
+            let is_more = is_some(micros >> step);
+            micros >>= step * is_more;
+            bucket += step * is_more;
             step /= 2;
         }
-        if micros != 0 {
-            bucket += 1;
-        }
-        if bucket < DELAY_BUCKETS {
-            bucket
-        } else {
-            DELAY_BUCKETS - 1
-        }
+        bucket += is_some(micros);
+        let beyond = bucket.saturating_sub(LAST_BUCKET);
+        (bucket - beyond) as usize
     }
 
     /// Adds what another CPU counted.
@@ -554,6 +550,11 @@ impl Delays {
             *sum += one;
         }
     }
+}
+
+/// 1 for anything but 0, below 2^63.
+const fn is_some(number: u64) -> u64 {
+    number.wrapping_neg() >> 63
 }
 
 /// What happened, per slot and CPU. Packets are wire packets: a super-packet

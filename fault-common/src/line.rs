@@ -59,6 +59,10 @@ pub struct Line {
     pub engine: u32,
     /// 1 where packets of the interface have nothing in front of their network header.
     pub no_link_layer: u32,
+    /// 1 where frames are due in the order in which they come.
+    pub in_order: u32,
+    /// 0
+    pub pad: u32,
 }
 
 /// What a frame carries into a pair with fq and out of it again: the control block's
@@ -113,12 +117,19 @@ impl Ticket {
         }
     }
 
-    /// What fq takes for the frame's flow: frames that are due within the same 33 us. fq
-    /// does not look into a flow before the frame is due that was its first when it last
-    /// looked, so that one that comes later and is due earlier would wait for it.
+    /// What fq takes for the frame's flow: where frames are due in the order in which they
+    /// come, all are one. Else it is those that are due within the same 33 us: fq does not
+    /// look into a flow before the frame is due that was its first when it last looked, so
+    /// that one that comes later and is due earlier would wait for it. (And not always,
+    /// because a flow that is new goes before those that have waited: a frame that is due
+    /// when it comes to fq overtakes the others that are.)
     #[inline]
-    pub const fn flow(&self) -> u32 {
-        (self.due_ns >> 15 & 0xffff_ffff) as u32
+    pub const fn flow(&self, in_order: bool) -> u32 {
+        if in_order {
+            1
+        } else {
+            (self.due_ns >> 15 & 0xffff_ffff) as u32
+        }
     }
 }
 
@@ -247,7 +258,7 @@ mod tests {
                 mark,
                 priority,
             }
-            .flow()
+            .flow(false)
         };
         assert_eq!(flow(1 << 40), flow((1 << 40) + 32_767));
         assert_ne!(flow(1 << 40), flow((1 << 40) + 32_768));

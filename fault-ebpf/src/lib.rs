@@ -27,6 +27,7 @@ use aya_ebpf::{
     programs::{TcContext, XdpContext},
 };
 use fault_common::{
+    decide::Decision,
     engine::{self, Passage, Told, Verdict},
     layout::Direction,
     line::Line,
@@ -37,6 +38,8 @@ use crate::frame::Frame;
 
 /// Who hears of packets that rules decided about.
 pub trait Teller {
+    /// A decision for [`Self::tell`].
+    fn number(decision: Decision) -> u32;
     /// Tells of one.
     fn tell(told: Told, passage: &Passage);
 }
@@ -46,16 +49,21 @@ pub struct Quiet;
 
 impl Teller for Quiet {
     #[inline(always)]
+    fn number(_decision: Decision) -> u32 {
+        0
+    }
+
+    #[inline(always)]
     fn tell(_told: Told, _passage: &Passage) {}
 }
 
 /// One frame on the tc hook: tcx or clsact.
 #[inline(always)]
 pub fn classify<T: Teller>(ctx: &TcContext, link: LinkLayer, direction: Direction) -> i32 {
-    let Some(line) = maps::line(direction) else {
+    let Some(held) = maps::line(direction) else {
         return TC_ACT_UNSPEC;
     };
-    if line::decided(ctx, line) {
+    if line::decided(ctx, held) {
         return TC_ACT_UNSPEC;
     }
     let skb = skb::Skb::new(ctx);
@@ -65,12 +73,13 @@ pub fn classify<T: Teller>(ctx: &TcContext, link: LinkLayer, direction: Directio
         skb.size(),
         link,
         direction,
+        true,
     );
     if verdict.drop {
         return lose(direction);
     }
     skb.mark(&verdict);
-    carry(ctx, line, direction, &verdict)
+    carry(ctx, held, direction, &verdict)
 }
 
 /// Holds a frame that is to wait, and sends the copy of one that is to come twice.
@@ -104,7 +113,7 @@ pub fn receive<T: Teller>(ctx: &XdpContext, link: LinkLayer) -> u32 {
     let xdp = xdp::Xdp::new(ctx);
     let (frame, size) = (Frame(&xdp), xdp.size());
     let maps = maps::Maps(PhantomData::<T>);
-    if engine::run(&maps, &frame, size, link, Direction::Ingress).drop {
+    if engine::run(&maps, &frame, size, link, Direction::Ingress, false).drop {
         xdp_action::XDP_DROP
     } else {
         xdp_action::XDP_PASS

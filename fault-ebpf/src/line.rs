@@ -127,7 +127,7 @@ fn hold_in_fq(ctx: &TcContext, line: &Line, due_ns: u64, twice: bool) -> Option<
 #[inline(always)]
 pub fn give_back(ctx: &TcContext, line: &Line, direction: Direction) -> i32 {
     if line.engine == Line::FQ
-        && let Some(action) = pass_pair(ctx)
+        && let Some(action) = pass_pair(ctx, line)
     {
         return action;
     }
@@ -146,7 +146,7 @@ fn flags(direction: Direction) -> u64 {
 
 /// The way of a frame through the pair; `None` when it has come out.
 #[inline(always)]
-fn pass_pair(ctx: &TcContext) -> Option<i32> {
+fn pass_pair(ctx: &TcContext, line: &Line) -> Option<i32> {
     let skb = ctx.skb.skb;
     let words = words(ctx);
     // SAFETY: a valid context, whose fields may be read on tc.
@@ -162,7 +162,7 @@ fn pass_pair(ctx: &TcContext) -> Option<i32> {
             (*skb).tstamp = ticket.due_ns;
             // Some priorities go by fq's other ways, one of them at once.
             (*skb).priority = 0;
-            bpf_set_hash(skb, ticket.flow());
+            bpf_set_hash(skb, ticket.flow(line.in_order != 0));
         }
         return Some(TC_ACT_UNSPEC);
     }

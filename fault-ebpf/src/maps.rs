@@ -273,6 +273,11 @@ impl<T: Teller> Tables for Maps<T> {
     }
 
     #[inline(always)]
+    fn number(&self, decision: Decision) -> u32 {
+        T::number(decision)
+    }
+
+    #[inline(always)]
     fn tell(&self, told: Told, passage: &Passage) {
         T::tell(told, passage);
     }

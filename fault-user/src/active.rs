@@ -326,7 +326,10 @@ impl Faults {
                         iface: interface.index,
                         ..Told::default()
                     },
-                    |helper| helper.line(0),
+                    |helper| Told {
+                        in_order: plan.spec.kind.keeps_order().into(),
+                        ..helper.line(0)
+                    },
                 );
                 Lines::of(&loaded.ebpf, *direction, line)
             })

@@ -250,7 +250,7 @@ pub struct LatencyArgs {
     #[arg(
         required_unless_present = "profile",
         value_parser = hold::parse_delay,
-        allow_negative_numbers = true
+        allow_hyphen_values = true
     )]
     pub time: Option<Duration>,
     /// How much it varies
@@ -424,7 +424,7 @@ pub struct NetemArgs {
 }
 
 /// How packets are held.
-#[derive(Debug, Args)]
+#[derive(Clone, Copy, Debug, Default, Args)]
 pub struct Hold {
     /// Hold so many packets at most in each direction, and lose what comes beyond
     #[arg(long, value_name = "N", value_parser = hold::parse_limit, allow_negative_numbers = true)]

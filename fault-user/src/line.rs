@@ -205,6 +205,8 @@ impl Helper {
                 Device::Fq(_) => line::Line::FQ,
             },
             no_link_layer: (self.iface.link == LinkLayer::None).into(),
+            in_order: 0,
+            pad: 0,
         }
     }
 

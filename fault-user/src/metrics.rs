@@ -108,28 +108,7 @@ fn fill(registry: &Registry, snapshot: &Snapshot) -> Result<(), prometheus::Erro
         ),
         &[],
     )?;
-    let line = IntCounterVec::new(
-        Opts::new(
-            "faultctl_line_frames_total",
-            "Frames that the delay line held, sent on or lost, or could not hold",
-        ),
-        &["iface", "direction", "outcome"],
-    )?;
-    registry.register(Box::new(line.clone()))?;
-    if let Some(delays) = InjectedDelay::of(snapshot)? {
-        registry.register(Box::new(delays))?;
-    }
-    for count in &snapshot.lines {
-        for (outcome, n) in [
-            ("held", count.stats.held),
-            ("sent", count.stats.sent),
-            ("dropped", count.stats.dropped),
-            ("missed", count.missed),
-        ] {
-            line.with_label_values(&[&*count.iface, count.direction.name(), outcome])
-                .inc_by(n);
-        }
-    }
+    fill_lines(registry, snapshot)?;
     for collector in [&packets, &bytes, &unparsed] {
         registry.register(Box::new(collector.clone()))?;
     }
@@ -179,6 +158,33 @@ fn fill(registry: &Registry, snapshot: &Snapshot) -> Result<(), prometheus::Erro
     lapsed
         .with_label_values::<&str>(&[])
         .inc_by(snapshot.lapsed.as_secs_f64());
+    Ok(())
+}
+
+/// What delay lines did.
+fn fill_lines(registry: &Registry, snapshot: &Snapshot) -> Result<(), prometheus::Error> {
+    let line = IntCounterVec::new(
+        Opts::new(
+            "faultctl_line_frames_total",
+            "Frames that the delay line held, sent on or lost, or could not hold",
+        ),
+        &["iface", "direction", "outcome"],
+    )?;
+    registry.register(Box::new(line.clone()))?;
+    if let Some(delays) = InjectedDelay::of(snapshot)? {
+        registry.register(Box::new(delays))?;
+    }
+    for count in &snapshot.lines {
+        for (outcome, n) in [
+            ("held", count.stats.held),
+            ("sent", count.stats.sent),
+            ("dropped", count.stats.dropped),
+            ("missed", count.missed),
+        ] {
+            line.with_label_values(&[&*count.iface, count.direction.name(), outcome])
+                .inc_by(n);
+        }
+    }
     Ok(())
 }
 

@@ -173,6 +173,11 @@ impl FaultKind {
         })
     }
 
+    /// Whether packets that wait are due in the order in which they come.
+    pub fn keeps_order(&self) -> bool {
+        self.delay().is_none_or(|delay| delay.jitter.is_zero())
+    }
+
     /// Whether all that it does is to lose packets.
     pub fn only_loses(&self) -> bool {
         self.parts()

@@ -11,6 +11,7 @@ use nix::net::if_::if_nametoindex;
 use crate::{
     kernel,
     lab::{Lab, Side},
+    wait::{SOON, until},
 };
 
 /// A program that counts frames and lets the next program decide: a tcx link, gone when
@@ -100,6 +101,12 @@ impl Xdp {
     /// Attaches it at the near end, in the driver or behind it.
     #[track_caller]
     pub fn on(lab: &Lab, name: &str, native: bool) -> Self {
+        // Whoever looks at all links of the machine holds one a moment longer.
+        until("the hook is free", SOON, || {
+            let dev = lab.dev(Side::Near);
+            let shown = lab.near.ip(&format!("link show dev {dev}"));
+            (!shown.contains("prog/xdp")).then_some(())
+        });
         let program = returning(XDP, name, XDP_PASS);
         let mode = if native { DRIVER_MODE } else { SKB_MODE };
         let link = lab.near.run(|| {

@@ -10,8 +10,11 @@
 
 use aya_ebpf::{helpers::bpf_ktime_get_boot_ns, macros::map, maps::PerCpuArray};
 use aya_log_ebpf::info;
-use fault_common::engine::{Passage, Told};
-use fault_ebpf::Teller;
+use fault_common::{
+    decide::Decision,
+    engine::{Passage, Told},
+};
+use fault_ebpf::{Teller, maps::forget};
 
 /// Nanoseconds between two packets that a CPU tells of: a flood of packets must not become
 /// one of lines.
@@ -25,6 +28,11 @@ static TOLD_AT: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 struct Log;
 
 impl Teller for Log {
+    #[inline(always)]
+    fn number(decision: Decision) -> u32 {
+        forget(decision as u32)
+    }
+
     /// Unless this CPU has just told of another.
     #[inline(always)]
     fn tell(told: Told, passage: &Passage) {
@@ -44,7 +52,7 @@ impl Teller for Log {
             (),
             "{} {} {} {} {:i} {} {:i} {} {} {} {}",
             told.rule,
-            told.decision as u32,
+            told.decision,
             told.direction as u32,
             flow.flags,
             flow.far.octets(),

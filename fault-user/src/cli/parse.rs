@@ -1,5 +1,7 @@
 //! From arguments to requests.
 
+mod held;
+
 use std::{
     ffi::OsString,
     path::{self, PathBuf},
@@ -9,9 +11,9 @@ use std::{
 use clap::Parser as _;
 
 use super::{
-    Attach, ClearArgs, Cli, Direction, DoctorArgs, DownArgs, DownMode, DuplicateArgs, Engine, Hold,
-    Hook, LatencyArgs, Life, LossArgs, MarkArgs, NetemArgs, PartitionArgs, Profile, RateArgs,
-    ReorderArgs, Selectors, SelftestArgs, StatusArgs, TcArgs, Verb, WatchdogArgs, refusal,
+    Attach, ClearArgs, Cli, Direction, DoctorArgs, DownArgs, DownMode, Engine, Hold, Hook, Life,
+    LossArgs, MarkArgs, PartitionArgs, Selectors, SelftestArgs, StatusArgs, TcArgs, Verb,
+    WatchdogArgs, refusal,
 };
 use crate::{
     Error, clear,
@@ -21,7 +23,6 @@ use crate::{
     inject::{self, AttachMode, FarEnds},
     line::{self, Limits},
     namespace::Place,
-    netem::{self, Distribution},
     selftest,
     spec::{self, Burst, Directions, FaultKind, FaultSpec, Loss, Mark},
     status, tc,
@@ -124,100 +125,11 @@ impl Verb {
                 selectors,
                 life,
             }) => inject(FaultKind::Mark(Mark { skb, dscp }), selectors, life)?,
-            Self::Latency(LatencyArgs {
-                time,
-                jitter,
-                profile,
-                selectors,
-                hold,
-                life,
-            }) => {
-                let one_way = |profile: Profile| {
-                    let ways = if selectors.direction == Some(Direction::Both) {
-                        2
-                    } else {
-                        1
-                    };
-                    profile.round_trip() / ways
-                };
-                let delay = netem::Delay {
-                    time: time.or(profile.map(one_way)).unwrap_or_default(),
-                    jitter: jitter.jitter.unwrap_or_default(),
-                    correlation: jitter.correlation.unwrap_or_default(),
-                    distribution: jitter
-                        .distribution
-                        .map(|name| Distribution::named(&name))
-                        .unwrap_or_default(),
-                };
-                inject_held(FaultKind::Latency(delay), selectors, life, hold)?
-            }
-            Self::Reorder(ReorderArgs {
-                percent,
-                correlation,
-                gap,
-                delay,
-                selectors,
-                hold,
-                life,
-            }) => {
-                let kind = FaultKind::Reorder {
-                    delay: netem::Delay {
-                        time: delay,
-                        ..netem::Delay::default()
-                    },
-                    reorder: netem::Reorder {
-                        chance: netem::Chance {
-                            percent,
-                            correlation: correlation.unwrap_or_default(),
-                        },
-                        gap,
-                    },
-                };
-                inject_held(kind, selectors, life, hold)?
-            }
-            Self::Duplicate(DuplicateArgs {
-                percent,
-                correlation,
-                selectors,
-                life,
-            }) => {
-                let chance = netem::Chance {
-                    percent,
-                    correlation: correlation.unwrap_or_default(),
-                };
-                inject(FaultKind::Duplicate(chance), selectors, life)?
-            }
-            Self::Rate(RateArgs {
-                mut rate,
-                burst,
-                overhead,
-                selectors,
-                hold,
-                life,
-            }) => {
-                rate.packet_overhead = overhead;
-                let hold = Hold {
-                    // As netem's: what is queued longer only makes the delay longer.
-                    limit: hold.limit.or(Some(1000)),
-                    ..hold
-                };
-                inject_held(FaultKind::Rate { rate, burst }, selectors, life, hold)?
-            }
-            Self::Netem(NetemArgs {
-                words,
-                mut selectors,
-                engine,
-                life,
-            }) => {
-                let words: Vec<_> = words.iter().flat_map(|it| it.split_whitespace()).collect();
-                let netem = netem::parse(&words)?;
-                selectors.seed = selectors.seed.or(netem.seed);
-                let hold = Hold {
-                    limit: Some(netem.limit),
-                    engine,
-                };
-                inject_held(FaultKind::of_netem(&netem)?, selectors, life, hold)?
-            }
+            Self::Latency(args) => args.command()?,
+            Self::Reorder(args) => args.command()?,
+            Self::Duplicate(args) => args.command()?,
+            Self::Rate(args) => args.command()?,
+            Self::Netem(args) => args.command()?,
             Self::Watchdog(WatchdogArgs { files }) => {
                 Command::Watchdog(down::watchdog::Request { files })
             }
@@ -241,11 +153,7 @@ impl Verb {
 }
 
 fn inject(kind: FaultKind, selectors: Selectors, life: Life) -> Result<Command, Error> {
-    let hold = Hold {
-        limit: None,
-        engine: Engine::Auto,
-    };
-    inject_held(kind, selectors, life, hold)
+    inject_held(kind, selectors, life, Hold::default())
 }
 
 fn inject_held(

@@ -48,12 +48,12 @@ impl Kept {
             .active
             .iter()
             .any(|active| active.hooks().contains(&CLSACT));
-        // The kernel counts what finds a helper full, in the helper's namespace.
-        let by_filter = by_filter || faults.active.iter().any(Active::holds);
-        privilege::keep(match (by_filter, namespace.is_own()) {
-            (false, _) => &[],
-            (true, true) => &[Capability::CAP_NET_ADMIN],
-            (true, false) => &privilege::TO_COME_BACK,
+        // What helpers lost is counted in their namespace.
+        let by_line = faults.active.iter().any(Active::holds);
+        privilege::keep(match (by_filter, by_line, namespace.is_own()) {
+            (false, false, _) | (false, true, true) => &[],
+            (true, _, true) => &[Capability::CAP_NET_ADMIN],
+            (_, _, false) => &privilege::TO_COME_BACK,
         })?;
         let end_ns = faults.unconfirmed_end_ns();
         let lease = Lease::start(faults.terms(), faults.deadline_ns, end_ns)?;
@@ -147,20 +147,33 @@ pub fn begun<'a>(
     Ok(Begun {
         verbose: request.verbose.then(|| faults.listen()).transpose()?,
         started: started(request, faults, seed),
-        notes: faults
-            .active
-            .iter()
-            .filter(|active| active.hooks().contains(&xdp::Mode::Generic.name()))
-            .map(|active| {
-                let name = &active.interface.name;
-                format!("no native XDP on `{name}`: it costs as much as `--hook tc`")
-            })
-            .collect(),
+        notes: notes(request, faults),
         names: request.far_ends.names(),
         caller,
         json: request.json,
         command: &request.command,
     })
+}
+
+/// What is worth knowing of it.
+fn notes(request: &Request, faults: &Faults) -> Vec<String> {
+    let generic = faults
+        .active
+        .iter()
+        .filter(|active| active.hooks().contains(&xdp::Mode::Generic.name()))
+        .map(|active| {
+            let name = &active.interface.name;
+            format!("no native XDP on `{name}`: it costs as much as `--hook tc`")
+        });
+    let below_zero = request.spec.kind.delay().filter(|it| it.jitter > it.time);
+    let below_zero = below_zero.map(|delay| {
+        format!(
+            "the jitter of {:?} is more than the delay of {:?}: what would wait for less than \
+             no time goes at once",
+            delay.jitter, delay.time
+        )
+    });
+    generic.chain(below_zero).collect()
 }
 
 fn started(request: &Request, faults: &Faults, seed: u64) -> Started {

@@ -16,6 +16,7 @@ use crate::{
     clock::{monotonic_ns, nanos},
     lease::{LEASE, RENEWAL},
     maps::Lines,
+    privilege,
 };
 
 /// What the thread works with. It runs in the namespace of the pair's far end.
@@ -31,6 +32,8 @@ pub struct Keeper {
 impl Keeper {
     /// Runs until it is stopped or the pair is gone; then frames pass.
     pub fn run(self) {
+        // It holds what it needs.
+        let _ = privilege::keep(&[]);
         let span = Timespec::try_from(RENEWAL).unwrap_or_default();
         loop {
             let _ = self.lines.renew(monotonic_ns() + nanos(LEASE));

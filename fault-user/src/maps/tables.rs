@@ -22,7 +22,8 @@ pub struct Tables {
     deadlines: Array<MapData, u64>,
     counters: PerCpuArray<MapData, Counters>,
     delays: PerCpuArray<MapData, Delays>,
-    missed: PerCpuArray<MapData, u64>,
+    /// Not among the maps of a program that can hold nothing.
+    missed: Option<PerCpuArray<MapData, u64>>,
     reasons: PerCpuArray<MapData, u64>,
     owner: Array<MapData, Owner>,
     memory: u64,
@@ -40,7 +41,9 @@ impl Tables {
             deadlines: map("DEADLINES", take("DEADLINES"))?,
             counters: map("COUNTERS", take("COUNTERS"))?,
             delays: map("DELAYS", take("DELAYS"))?,
-            missed: map("MISSED", take("MISSED"))?,
+            missed: take("MISSED")
+                .map(|missed| map("MISSED", Some(missed)))
+                .transpose()?,
             reasons: map("REASON_COUNTS", take("REASON_COUNTS"))?,
             owner: map("OWNER", take("OWNER"))?,
             memory,
@@ -136,8 +139,10 @@ impl Tables {
 
     /// Frames that were to wait or to come twice in a direction, and could not.
     pub fn missed(&self, direction: Direction) -> Result<u64, KernelError> {
-        let per_cpu = self
-            .missed
+        let Some(missed) = &self.missed else {
+            return Ok(0);
+        };
+        let per_cpu = missed
             .get(&(direction as u32), 0)
             .map_err(KernelError::map("MISSED"))?;
         Ok(per_cpu.iter().sum())

@@ -1,5 +1,7 @@
 //! The words of a fault, as short as a person would type them.
 
+use std::fmt::Write as _;
+
 use super::{Chance, Delay, Distribution, Rate};
 
 impl Delay {
@@ -9,7 +11,7 @@ impl Delay {
         if self.jitter.is_zero() {
             return text;
         }
-        text += &format!(" ±{:?}", self.jitter);
+        let _ = write!(text, " ±{:?}", self.jitter);
         match &self.distribution {
             Distribution::Uniform => {}
             Distribution::Normal => text += " normal",
@@ -21,7 +23,7 @@ impl Delay {
             }
         }
         if self.correlation.points() > 0.0 {
-            text += &format!(" correlation {}", self.correlation);
+            let _ = write!(text, " correlation {}", self.correlation);
         }
         text
     }
@@ -52,10 +54,10 @@ impl Rate {
         }
         let mut text = format!("{value}{unit}");
         if self.packet_overhead != 0 {
-            text += &format!(" overhead {}b", self.packet_overhead);
+            let _ = write!(text, " overhead {}b", self.packet_overhead);
         }
         if self.cell_size != 0 {
-            text += &format!(" cells {}b", self.cell_size);
+            let _ = write!(text, " cells {}b", self.cell_size);
         }
         text
     }

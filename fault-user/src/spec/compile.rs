@@ -1,6 +1,6 @@
 //! From a fault to rules and tables: the one place that rounds and scales.
 
-use std::{net::IpAddr, num::NonZeroU64, time::Duration};
+use std::{fmt::Write as _, net::IpAddr, num::NonZeroU64, time::Duration};
 
 use fault_common::{
     address::{Address, Network},
@@ -412,7 +412,7 @@ impl FaultKind {
             } => {
                 let mut text = chance.asked();
                 if *gap > 1 {
-                    text += &format!(" gap {gap}");
+                    let _ = write!(text, " gap {gap}");
                 }
                 format!("{text}, others {}", delay.asked())
             }
@@ -420,7 +420,7 @@ impl FaultKind {
             Self::Rate { rate, burst } => {
                 let mut text = rate.asked();
                 if *burst > 0 {
-                    text += &format!(" burst {burst}b");
+                    let _ = write!(text, " burst {burst}b");
                 }
                 text
             }

@@ -86,21 +86,22 @@ fn own_namespace_needs_no_sys_admin() {
 #[test]
 fn running_fault_has_only_the_capabilities_that_its_end_takes() {
     let outside = Namespace::new();
-    for (hook, other_namespace, kept) in [
-        ("tcx", false, 0),
-        ("tcx", true, 0),
-        ("clsact", false, 1 << NET_ADMIN),
-        (
-            "clsact",
-            true,
-            1 << NET_ADMIN | 1 << SYS_ADMIN | 1 << SYS_PTRACE,
-        ),
+    let come_back = 1 << NET_ADMIN | 1 << SYS_ADMIN | 1 << SYS_PTRACE;
+    for (verb, hook, other_namespace, kept) in [
+        ("loss 50", "tcx", false, 0),
+        ("loss 50", "tcx", true, 0),
+        ("loss 50", "clsact", false, 1 << NET_ADMIN),
+        ("loss 50", "clsact", true, come_back),
+        ("latency 5ms", "tcx", false, 0),
+        ("latency 5ms --engine tap", "tcx", false, 0),
+        ("latency 5ms", "tcx", true, come_back),
+        ("latency 5ms", "clsact", false, 1 << NET_ADMIN),
     ] {
         if !hooks().contains(&hook) {
             continue;
         }
         let lab = Lab::new();
-        let line = format!("loss 50 --iface eth0 --attach {hook}");
+        let line = format!("{verb} --iface eth0 --attach {hook}");
         let faultctl = if other_namespace {
             let path = lab.near.path();
             Faultctl::start(&outside, &format!("{line} --netns {}", path.display()))

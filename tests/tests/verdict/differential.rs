@@ -113,7 +113,8 @@ fn compare(
             Program::Xdp => 1,
             _ => dice.of(&[1, 1, 1, 2, 45]),
         };
-        let verdict = model.decide(&frame, segments, link, direction);
+        let holds = program != Program::Xdp;
+        let verdict = model.decide(&frame, segments, link, direction, holds);
         let outcome = programs
             .run(program, &frame, mark, segments)
             .unwrap_or_else(|error| panic!("set {n}, case {case}: {error:#}"));

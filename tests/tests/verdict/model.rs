@@ -66,13 +66,14 @@ impl Model {
         segments: u32,
         link: LinkLayer,
         direction: Direction,
+        holds: bool,
     ) -> Verdict {
         let size = Size {
             packets: segments.max(1),
             bytes: u32::try_from(frame.len()).expect("a frame"),
             wire_bytes: 0,
         };
-        run(self, &frame, size, link, direction)
+        run(self, &frame, size, link, direction, holds)
     }
 
     pub fn counters(&self, rule: u32, direction: Direction) -> Counters {
@@ -196,6 +197,10 @@ impl Tables for Model {
             delayed_ns: wait_ns * delayed,
             duplicated_packets: of(Decision::Duplicate),
         });
+    }
+
+    fn number(&self, decision: Decision) -> u32 {
+        decision as u32
     }
 
     fn tell(&self, _told: Told, _passage: &Passage) {}
