@@ -105,11 +105,16 @@ impl Faultctl {
     /// Starts a command that prints faultctl's JSON lines; returns when the fault is in force.
     #[track_caller]
     pub fn spawn(command: &mut Command) -> Self {
+        Self::try_spawn(command).unwrap_or_else(|why| panic!("{command:?} did not start: {why}"))
+    }
+
+    /// The same where it may fail, with what faultctl said.
+    pub fn try_spawn(command: &mut Command) -> Result<Self, String> {
         let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+            .map_err(|error| error.to_string())?;
         let stdout = BufReader::new(child.stdout.take().expect("piped"));
         let stderr = read(child.stderr.take().expect("piped"));
         let (sender, events) = channel();
@@ -133,13 +138,10 @@ impl Faultctl {
             Ok(event) if event["event"] == "started" => faultctl.started = event,
             other => {
                 let _ = faultctl.child.kill();
-                panic!(
-                    "{command:?} did not start: {other:?}\n{}",
-                    faultctl.stderr()
-                );
+                return Err(format!("{other:?}\n{}", faultctl.stderr()));
             }
         }
-        faultctl
+        Ok(faultctl)
     }
 
     /// Its process.

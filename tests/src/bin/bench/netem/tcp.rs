@@ -1,0 +1,246 @@
+//! TCP through a delay: what arrives in a window of time after a warm-up, in which slow start
+//! ends.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    sync::{
+        LazyLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use fault_tests::{
+    Namespace, Side,
+    lab::{Family, ends},
+    tcp::total_retransmits,
+};
+use nix::{
+    sys::{
+        prctl,
+        socket::{setsockopt, sockopt},
+    },
+    unistd::Pid,
+};
+use socket2::SockRef;
+
+use super::{
+    Bed, Cases, Who, float,
+    usage::{Mark, Usage},
+};
+use crate::rows::{Aim, Row, Samples};
+
+/// Bytes of a write and of a read.
+const CHUNK: usize = 256 << 10;
+/// A thread that waits looks so often whether it is to end.
+const LOOK: Duration = Duration::from_millis(100);
+/// Of netem's median, for fq.
+const LEAST: f64 = 0.9;
+
+/// What is sent.
+#[derive(Clone, Copy)]
+pub struct Plan {
+    /// Connections at once.
+    pub flows: usize,
+    /// How long they have before it counts.
+    pub warm_up: Duration,
+    /// How long it counts.
+    pub window: Duration,
+}
+
+/// What became of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Transfer {
+    /// Bits a second that arrived within the window.
+    pub bits: f64,
+    /// Segments sent again, from the start to the end.
+    pub again: u64,
+    /// Who used the processors within the window.
+    pub usage: Usage,
+}
+
+#[derive(Default)]
+struct Measured {
+    mbits: Samples,
+    again: u64,
+}
+
+impl Plan {
+    /// For a delay: slow start takes some ten round trips.
+    pub fn new(flows: usize, delay: Duration) -> Self {
+        Self {
+            flows,
+            warm_up: Duration::from_millis(300) + 11 * delay,
+            window: Duration::from_millis(800) + 4 * delay,
+        }
+    }
+}
+
+/// At 10 and 100 ms, out and in, one flow and eight.
+pub fn rows(whos: &[Who], rounds: usize) -> Vec<Row> {
+    let mut rows = bases(rounds);
+    for sender in Side::ALL {
+        for millis in [10, 100] {
+            let words = format!("delay {millis}ms limit 200000");
+            let way = sender.direction();
+            let what = format!("TCP ({}), {way}, {millis} ms", *CONTROL);
+            let delay = Duration::from_millis(millis);
+            let cases =
+                Cases::<[Measured; 2]>::new(whos, &what, |who| Bed::new(who, sender, &words));
+            rows.extend(measure(cases, rounds, &what, delay));
+        }
+    }
+    rows
+}
+
+const FLOWS: [usize; 2] = [1, 8];
+
+fn measure(
+    mut cases: Cases<[Measured; 2]>,
+    rounds: usize,
+    what: &str,
+    delay: Duration,
+) -> Vec<Row> {
+    for _ in 0..rounds {
+        for (flows, n) in FLOWS.into_iter().zip(0..) {
+            for (bed, measured) in &mut cases.of {
+                let transfer = transfer(bed, Plan::new(flows, delay));
+                measured[n].mbits.add(transfer.bits / 1e6);
+                measured[n].again += transfer.again;
+            }
+        }
+    }
+    let mut rows = cases.missing;
+    let netem = cases.of.iter().find(|(bed, _)| bed.who == Who::Netem);
+    let netem = netem.map(|(_, measured)| [0, 1].map(|n: usize| measured[n].mbits.median()));
+    for (bed, measured) in cases.of {
+        let who = bed.who;
+        let dropped = bed.dropped();
+        for (flows, n) in FLOWS.into_iter().zip(0..) {
+            let Measured { mbits, again } = &measured[n];
+            let what = format!(
+                "{what}, {}, {} ({again} sent again, {dropped} dropped with 1 and 8 flows)",
+                named(flows),
+                who.name(),
+            );
+            let mut row = Row::new(what, 0, mbits.median(), "Mbit/s");
+            if let Some(netem) = netem.filter(|_| who != Who::Netem) {
+                row = row.beside("netem", netem[n]);
+                row.aim = (who == Who::Fq).then_some(Aim::LeastRatio(LEAST));
+            }
+            rows.push(row);
+        }
+    }
+    rows
+}
+
+/// Without any delay.
+fn bases(rounds: usize) -> Vec<Row> {
+    let bed = Bed::bare(Who::Nobody, Side::Near);
+    FLOWS
+        .into_iter()
+        .map(|flows| {
+            let (mut mbits, mut again) = (Samples::default(), 0);
+            for _ in 0..rounds {
+                let transfer = transfer(&bed, Plan::new(flows, Duration::ZERO));
+                mbits.add(transfer.bits / 1e6);
+                again += transfer.again;
+            }
+            let what = format!("TCP ({}), {}, no delay", *CONTROL, named(flows));
+            let what = format!("{what} ({again} sent again)");
+            Row::new(what, 0, mbits.median(), "Mbit/s")
+        })
+        .collect()
+}
+
+fn named(flows: usize) -> &'static str {
+    if flows == 1 {
+        "one flow"
+    } else {
+        "eight flows"
+    }
+}
+
+/// The congestion control that each socket is told to use: cubic, Linux's default, or what
+/// there is always.
+pub static CONTROL: LazyLock<&str> = LazyLock::new(|| {
+    let there = Namespace::new().run(|| {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a listener");
+        setsockopt(
+            &listener,
+            sockopt::TcpCongestion,
+            &"cubic".to_owned().into(),
+        )
+    });
+    if there.is_ok() { "cubic" } else { "reno" }
+});
+
+/// Sends from the bed's sender.
+pub fn transfer(bed: &Bed, plan: Plan) -> Transfer {
+    let (_, to) = ends(Family::V4, bed.sender);
+    let listener = bed
+        .lab
+        .namespace(bed.receiver())
+        .run(|| TcpListener::bind(to));
+    let listener = listener.expect("a listener");
+    let stop = AtomicBool::new(false);
+    let bytes = AtomicU64::new(0);
+    thread::scope(|scope| {
+        let mut senders = Vec::new();
+        for _ in 0..plan.flows {
+            let connect = || TcpStream::connect_timeout(&to, Duration::from_secs(20));
+            let sending = bed.lab.namespace(bed.sender).run(connect);
+            let sending = sending.expect("a connection");
+            let (receiving, _) = listener.accept().expect("a connection");
+            senders.push(scope.spawn(|| send(sending, &stop)));
+            scope.spawn(|| receive(receiving, &stop, &bytes));
+        }
+        thread::sleep(plan.warm_up);
+        let mark = Mark::new(bed.pid().unwrap_or_else(Pid::this));
+        let (begin, before) = (Instant::now(), bytes.load(Ordering::Relaxed));
+        thread::sleep(plan.window);
+        let after = bytes.load(Ordering::Relaxed);
+        let seconds = begin.elapsed().as_secs_f64();
+        let usage = mark.until_now();
+        stop.store(true, Ordering::Relaxed);
+        let bytes = usize::try_from(after - before).unwrap_or(usize::MAX);
+        Transfer {
+            bits: float(bytes) * 8.0 / seconds,
+            again: senders
+                .into_iter()
+                .map(|sender| sender.join().expect("a sender"))
+                .sum(),
+            usage,
+        }
+    })
+}
+
+/// Writes until it is to stop, and lets nothing wait in the kernel afterwards.
+fn send(mut stream: TcpStream, stop: &AtomicBool) -> u64 {
+    prctl::set_name(c"bench-send").expect("a name");
+    let control = (*CONTROL).to_owned().into();
+    setsockopt(&stream, sockopt::TcpCongestion, &control).expect("it was there before");
+    stream.set_write_timeout(Some(LOOK)).expect("a timeout");
+    let data = vec![0xfa; CHUNK];
+    while !stop.load(Ordering::Relaxed) {
+        // A full buffer is no error, and a broken connection shows in what arrives.
+        let _ = stream.write(&data);
+    }
+    let again = total_retransmits(&stream);
+    let abort = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+    abort.expect("a socket");
+    again
+}
+
+fn receive(mut stream: TcpStream, stop: &AtomicBool, bytes: &AtomicU64) {
+    prctl::set_name(c"bench-receive").expect("a name");
+    stream.set_read_timeout(Some(LOOK)).expect("a timeout");
+    let mut buffer = vec![0; CHUNK];
+    while !stop.load(Ordering::Relaxed) {
+        if let Ok(len) = stream.read(&mut buffer) {
+            bytes.fetch_add(len as u64, Ordering::Relaxed);
+        }
+    }
+}
