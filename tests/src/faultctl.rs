@@ -138,7 +138,9 @@ impl Faultctl {
             Ok(event) if event["event"] == "started" => faultctl.started = event,
             other => {
                 let _ = faultctl.child.kill();
-                return Err(format!("{other:?}\n{}", faultctl.stderr()));
+                let message = other.as_ref().ok().and_then(|it| it["message"].as_str());
+                let said = message.map_or_else(|| format!("{other:?}"), str::to_owned);
+                return Err(format!("{said}\n{}", faultctl.stderr()));
             }
         }
         Ok(faultctl)

@@ -148,7 +148,10 @@ impl Row {
                 Aim::HopeRatio(most) => format!("{most:.1} x, hoped"),
                 Aim::LeastRatio(least) => format!("at least {least:.1} x"),
                 Aim::Least(least, hoped) => format!("at least {least:.0} {unit}, hoped {hoped:.0}"),
-                Aim::Between(low, high) => format!("{low:.2} to {high:.2} {unit}"),
+                Aim::Between(low, high) if unit == "%" => {
+                    format!("{low:.2} to {high:.2} {unit}")
+                }
+                Aim::Between(low, high) => format!("{low:.0} to {high:.0} {unit}"),
             };
             let _ = write!(
                 text,

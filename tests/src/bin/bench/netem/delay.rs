@@ -69,7 +69,7 @@ pub fn rows(whos: &[Who], rounds: usize) -> Vec<Row> {
                     let what = format!("{kind}, {millis} ms, error, {what}, {name}");
                     let value = error(spans);
                     let mut row = Row::new(what, 0, value, "us");
-                    row.own = Some(value - base);
+                    row.own = (percent == 50).then_some(value - base);
                     row.aim = match (bed.who, netem) {
                         (Who::Fq, Some(_)) => Some(Aim::HopeRatio(1.0)),
                         (Who::Tap, None) if percent == 50 => {

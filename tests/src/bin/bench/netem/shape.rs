@@ -40,7 +40,7 @@ fn reorder(whos: &[Who], rounds: usize) -> Vec<Row> {
     let what = "reorder 25%";
     let words = "delay 21ms reorder 25% limit 200000";
     let plan = Plan {
-        count: 800,
+        count: 1_000,
         every: EVERY,
         bytes: 64,
         longest: HELD,
