@@ -105,16 +105,21 @@ impl Faultctl {
     /// Starts a command that prints faultctl's JSON lines; returns when the fault is in force.
     #[track_caller]
     pub fn spawn(command: &mut Command) -> Self {
-        Self::try_spawn(command).unwrap_or_else(|why| panic!("{command:?} did not start: {why}"))
+        let mut faultctl = Self::launch(command);
+        if let Err(why) = faultctl.ready() {
+            panic!("{command:?} did not start: {why}");
+        }
+        faultctl
     }
 
-    /// The same where it may fail, with what faultctl said.
-    pub fn try_spawn(command: &mut Command) -> Result<Self, String> {
+    /// The same without waiting: [`Faultctl::ready`] does.
+    #[track_caller]
+    pub fn launch(command: &mut Command) -> Self {
         let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .map_err(|error| error.to_string())?;
+            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let stdout = BufReader::new(child.stdout.take().expect("piped"));
         let stderr = read(child.stderr.take().expect("piped"));
         let (sender, events) = channel();
@@ -128,22 +133,28 @@ impl Faultctl {
                 }
             }
         });
-        let mut faultctl = Self {
+        Self {
             child,
             events,
             stderr: Some(stderr),
             started: Value::Null,
-        };
-        match faultctl.events.recv_timeout(SOON) {
-            Ok(event) if event["event"] == "started" => faultctl.started = event,
+        }
+    }
+
+    /// Waits until the fault is in force, or says why it will not be.
+    pub fn ready(&mut self) -> Result<(), String> {
+        match self.events.recv_timeout(SOON) {
+            Ok(event) if event["event"] == "started" => {
+                self.started = event;
+                Ok(())
+            }
             other => {
-                let _ = faultctl.child.kill();
+                let _ = self.child.kill();
                 let message = other.as_ref().ok().and_then(|it| it["message"].as_str());
                 let said = message.map_or_else(|| format!("{other:?}"), str::to_owned);
-                return Err(format!("{said}\n{}", faultctl.stderr()));
+                Err(format!("{said}\n{}", self.stderr()))
             }
         }
-        Ok(faultctl)
     }
 
     /// Its process.

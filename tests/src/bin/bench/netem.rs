@@ -91,14 +91,16 @@ struct Cases<T> {
 }
 
 impl<T: Default> Cases<T> {
-    /// A bed for each; a row for each that could not be made.
+    /// A bed for each, which they make ready at the same time; a row for each that cannot.
     fn new(whos: &[Who], what: &str, bed: impl Fn(Who) -> Result<Bed, String>) -> Self {
         let mut cases = Self {
             of: Vec::new(),
             missing: Vec::new(),
         };
-        for &who in whos {
-            match bed(who) {
+        let beds: Vec<_> = whos.iter().map(|&who| (who, bed(who))).collect();
+        for (who, bed) in beds {
+            let ready = bed.and_then(|mut bed| bed.ready().map(|()| bed));
+            match ready {
                 Ok(bed) => cases.of.push((bed, T::default())),
                 Err(why) => cases.missing.push(missing(what, who, &why)),
             }

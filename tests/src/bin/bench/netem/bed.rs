@@ -72,7 +72,8 @@ pub fn there() -> (Vec<Who>, Vec<Row>) {
 }
 
 impl Bed {
-    /// One on which `who` does to what `sender` sends what the words of tc-netem(8) say.
+    /// One on which `who` does to what `sender` sends what the words of tc-netem(8) say, once
+    /// it is [ready](Bed::ready).
     pub fn new(who: Who, sender: Side, words: &str) -> Result<Self, String> {
         let mut bed = Self::bare(who, sender);
         match who {
@@ -84,7 +85,7 @@ impl Bed {
             }
             Who::Fq | Who::Tap => {
                 let way = sender.direction();
-                bed.start(&["netem", words, "--iface", "eth0", "--direction", way])?;
+                bed.start(&["netem", words, "--iface", "eth0", "--direction", way]);
             }
         }
         Ok(bed)
@@ -107,11 +108,14 @@ impl Bed {
     }
 
     /// Starts faultctl with these words, its engine added, at the near end.
-    pub fn start(&mut self, words: &[&str]) -> Result<(), String> {
+    pub fn start(&mut self, words: &[&str]) {
         let words = [words, &["--json", "--engine", self.who.name()]].concat();
-        let faultctl = Faultctl::try_spawn(&mut command(&self.lab.near, &words))?;
-        self.faultctl = Some(faultctl);
-        Ok(())
+        self.faultctl = Some(Faultctl::launch(&mut command(&self.lab.near, &words)));
+    }
+
+    /// Waits until who holds packets does, or says why not.
+    pub fn ready(&mut self) -> Result<(), String> {
+        self.faultctl.as_mut().map_or(Ok(()), Faultctl::ready)
     }
 
     /// The side that receives what is held.

@@ -136,7 +136,8 @@ fn set_up(who: Who, count: u32) -> Result<(Bed, f64), String> {
         tc(&bed.lab.near, &format!("-batch {}", file.0.display()))?;
     } else {
         let from = format!("@{}", file.0.display());
-        bed.start(&["latency", &from, "--iface", "eth0", "--limit", "200000"])?;
+        bed.start(&["latency", &from, "--iface", "eth0", "--limit", "200000"]);
+        bed.ready()?;
     }
     Ok((bed, begin.elapsed().as_secs_f64() * 1e3))
 }

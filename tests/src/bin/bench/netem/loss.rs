@@ -35,7 +35,7 @@ pub fn rows(whos: &[Who], rounds: usize) -> Vec<Row> {
             return Bed::new(who, Side::Near, "delay 1s");
         }
         let mut bed = Bed::bare(who, Side::Near);
-        bed.start(&["latency", "1s", "--iface", "eth0"])?;
+        bed.start(&["latency", "1s", "--iface", "eth0"]);
         Ok(bed)
     };
     let cases = Cases::new(whos, what, bed);

@@ -180,7 +180,7 @@ fn rate(whos: &[Who], rounds: usize) -> Vec<Row> {
     let what = "rate 10mbit, UDP at twice of it, arrived of what was asked";
     let words = "rate 10mbit limit 200000";
     let plan = Plan {
-        count: 2_000,
+        count: 1_000,
         every: Duration::from_micros(500),
         bytes: 1_250,
         longest: Duration::from_secs(3),

@@ -72,8 +72,8 @@ impl Plan {
     pub fn new(flows: usize, delay: Duration) -> Self {
         Self {
             flows,
-            warm_up: Duration::from_millis(300) + 11 * delay,
-            window: Duration::from_millis(800) + 4 * delay,
+            warm_up: Duration::from_millis(200) + 10 * delay,
+            window: Duration::from_millis(600) + 3 * delay,
         }
     }
 }
