@@ -1,4 +1,8 @@
 //! Kolmogorov-Smirnov distances: of samples against a theory, and of two sets of samples.
+#![expect(
+    clippy::cast_precision_loss,
+    reason = "sets of samples are far below 2^52"
+)]
 
 /// The largest distance between the samples' distribution and `theory`, a cumulative
 /// distribution function (0 to 1). `samples` may be in any order, in any unit that `theory` takes.

@@ -3,9 +3,7 @@
 
 use std::{
     fmt::Write as _,
-    fs,
     net::{SocketAddr, UdpSocket},
-    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -22,7 +20,7 @@ use super::{
     stream::{self, Plan},
 };
 use crate::{
-    load::destination,
+    load::{List, destination},
     rows::{Aim, Row, Samples},
 };
 
@@ -130,12 +128,12 @@ fn set_up(who: Who, count: u32) -> Result<(Bed, f64), String> {
     } else {
         list(count)
     };
-    let file = TextFile::write(&text);
+    let file = List::write("delays", &text).map_err(|error| format!("{error:#}"))?;
     let begin = Instant::now();
     if who == Who::Netem {
-        tc(&bed.lab.near, &format!("-batch {}", file.0.display()))?;
+        tc(&bed.lab.near, &format!("-batch {}", file.path().display()))?;
     } else {
-        let from = format!("@{}", file.0.display());
+        let from = format!("@{}", file.path().display());
         bed.start(&["latency", &from, "--iface", "eth0", "--limit", "200000"]);
         bed.ready()?;
     }
@@ -173,23 +171,6 @@ fn classes(count: u32) -> String {
         }
     }
     text
-}
-
-/// A file with this text; removed when dropped.
-struct TextFile(PathBuf);
-
-impl TextFile {
-    fn write(text: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("fault-bench-{}.text", std::process::id()));
-        fs::write(&path, text).expect("a temporary file");
-        Self(path)
-    }
-}
-
-impl Drop for TextFile {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
 }
 
 /// Sends to the last destination as fast as it goes, on one CPU.

@@ -17,7 +17,7 @@ use nix::{sys::prctl, unistd::Pid};
 use super::{
     Bed, Cases, Who,
     tcp::{CONTROL, Plan, Transfer, transfer},
-    usage::{Mark, Usage},
+    usage::{Mark, SENDER, Usage},
 };
 use crate::rows::{Aim, Row, Samples};
 
@@ -128,7 +128,7 @@ fn step(bed: &Bed, rate: u32, delay: Duration) -> (f64, u32, Usage) {
     let receiving = udp::socket(bed.lab.namespace(bed.receiver()), to);
     let mark = Mark::new(bed.pid().unwrap_or_else(Pid::this));
     let (sent, seconds, usage) = bed.lab.namespace(bed.sender).run(|| {
-        prctl::set_name(c"bench-send").expect("a name");
+        prctl::set_name(SENDER).expect("a name");
         let socket = UdpSocket::bind(from).expect("a socket");
         socket.connect(to).expect("a route");
         let begin = Instant::now();

@@ -28,7 +28,7 @@ use socket2::SockRef;
 
 use super::{
     Bed, Cases, Who, float,
-    usage::{Mark, Usage},
+    usage::{Mark, RECEIVER, SENDER, Usage},
 };
 use crate::rows::{Aim, Row, Samples};
 
@@ -219,7 +219,7 @@ pub fn transfer(bed: &Bed, plan: Plan) -> Transfer {
 
 /// Writes until it is to stop, and lets nothing wait in the kernel afterwards.
 fn send(mut stream: TcpStream, stop: &AtomicBool) -> u64 {
-    prctl::set_name(c"bench-send").expect("a name");
+    prctl::set_name(SENDER).expect("a name");
     let control = (*CONTROL).to_owned().into();
     setsockopt(&stream, sockopt::TcpCongestion, &control).expect("it was there before");
     stream.set_write_timeout(Some(LOOK)).expect("a timeout");
@@ -235,7 +235,7 @@ fn send(mut stream: TcpStream, stop: &AtomicBool) -> u64 {
 }
 
 fn receive(mut stream: TcpStream, stop: &AtomicBool, bytes: &AtomicU64) {
-    prctl::set_name(c"bench-receive").expect("a name");
+    prctl::set_name(RECEIVER).expect("a name");
     stream.set_read_timeout(Some(LOOK)).expect("a timeout");
     let mut buffer = vec![0; CHUNK];
     while !stop.load(Ordering::Relaxed) {

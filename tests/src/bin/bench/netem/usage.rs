@@ -1,13 +1,13 @@
 //! Who uses the processors, by the kernel's count in hundredths of a second.
 
-use std::{collections::BTreeMap, fmt, fs, time::Instant};
+use std::{collections::BTreeMap, ffi::CStr, fmt, fs, time::Instant};
 
 use nix::unistd::Pid;
 
-/// Names of the benchmark's own threads; the kernel keeps 15 bytes.
-pub const SENDER: &str = "bench-send";
-/// Those that receive.
-pub const RECEIVER: &str = "bench-receive";
+/// Names of the benchmark's own threads that send; the kernel keeps 15 bytes.
+pub const SENDER: &CStr = c"bench-send";
+/// Of those that receive.
+pub const RECEIVER: &CStr = c"bench-receive";
 /// `USER_HZ`, which is the same on every machine that this runs on.
 const HZ: f64 = 100.0;
 /// A thread that has so much of a processor waits for nothing else.
@@ -63,8 +63,8 @@ impl Mark {
         Usage {
             faultctl: shares.clone().sum(),
             busiest: shares.fold(0.0, f64::max),
-            sender: used(&self.own, &now.own, SENDER),
-            receiver: used(&self.own, &now.own, RECEIVER),
+            sender: used(&self.own, &now.own, &SENDER.to_string_lossy()),
+            receiver: used(&self.own, &now.own, &RECEIVER.to_string_lossy()),
             idle: share(now.idle.saturating_sub(self.idle)),
         }
     }
