@@ -2,6 +2,7 @@
 //! ends.
 
 use std::{
+    fmt, fs,
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
     sync::{
@@ -55,16 +56,49 @@ pub struct Plan {
 pub struct Transfer {
     /// Bits a second that arrived within the window.
     pub bits: f64,
-    /// Segments sent again, from the start to the end.
-    pub again: u64,
+    /// Why it was not more.
+    pub resent: Resent,
     /// Who used the processors within the window.
     pub usage: Usage,
+}
+
+/// Why less arrived, from the start to the end.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Resent {
+    /// Segments sent again.
+    pub again: u64,
+    /// Of them, those that the receiver had got already and said so (RFC 2883).
+    pub needless: u64,
+    /// Packets for which the queue of a CPU had no room, on the whole machine.
+    pub overflow: u64,
 }
 
 #[derive(Default)]
 struct Measured {
     mbits: Samples,
-    again: u64,
+    resent: Resent,
+}
+
+impl Resent {
+    fn add(&mut self, other: Self) {
+        self.again += other.again;
+        self.needless += other.needless;
+        self.overflow += other.overflow;
+    }
+}
+
+impl fmt::Display for Resent {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            again,
+            needless,
+            overflow,
+        } = self;
+        write!(
+            to,
+            "{again} sent again, {needless} needlessly, {overflow} lost in CPUs' queues"
+        )
+    }
 }
 
 impl Plan {
@@ -108,7 +142,7 @@ fn measure(
             for (bed, measured) in &mut cases.of {
                 let transfer = transfer(bed, Plan::new(flows, delay));
                 measured[n].mbits.add(transfer.bits / 1e6);
-                measured[n].again += transfer.again;
+                measured[n].resent.add(transfer.resent);
             }
         }
     }
@@ -119,9 +153,9 @@ fn measure(
         let who = bed.who;
         let dropped = bed.dropped();
         for (flows, n) in FLOWS.into_iter().zip(0..) {
-            let Measured { mbits, again } = &measured[n];
+            let Measured { mbits, resent } = &measured[n];
             let what = format!(
-                "{what}, {}, {} ({again} sent again, {dropped} dropped with 1 and 8 flows)",
+                "{what}, {}, {} ({resent}; {dropped} dropped with one and eight flows)",
                 named(flows),
                 who.name(),
             );
@@ -142,14 +176,14 @@ fn bases(rounds: usize) -> Vec<Row> {
     FLOWS
         .into_iter()
         .map(|flows| {
-            let (mut mbits, mut again) = (Samples::default(), 0);
+            let (mut mbits, mut resent) = (Samples::default(), Resent::default());
             for _ in 0..rounds {
                 let transfer = transfer(&bed, Plan::new(flows, Duration::ZERO));
                 mbits.add(transfer.bits / 1e6);
-                again += transfer.again;
+                resent.add(transfer.resent);
             }
             let what = format!("TCP ({}), {}, no delay", *CONTROL, named(flows));
-            let what = format!("{what} ({again} sent again)");
+            let what = format!("{what} ({resent})");
             Row::new(what, 0, mbits.median(), "Mbit/s")
         })
         .collect()
@@ -187,6 +221,11 @@ pub fn transfer(bed: &Bed, plan: Plan) -> Transfer {
     let listener = listener.expect("a listener");
     let stop = AtomicBool::new(false);
     let bytes = AtomicU64::new(0);
+    let needless = || {
+        let sender = bed.lab.namespace(bed.sender);
+        sender.tcp_ext("TCPDSACKRecvSegs")
+    };
+    let before = (needless(), overflow());
     thread::scope(|scope| {
         let mut senders = Vec::new();
         for _ in 0..plan.flows {
@@ -199,22 +238,37 @@ pub fn transfer(bed: &Bed, plan: Plan) -> Transfer {
         }
         thread::sleep(plan.warm_up);
         let mark = Mark::new(bed.pid().unwrap_or_else(Pid::this));
-        let (begin, before) = (Instant::now(), bytes.load(Ordering::Relaxed));
+        let (begin, first) = (Instant::now(), bytes.load(Ordering::Relaxed));
         thread::sleep(plan.window);
-        let after = bytes.load(Ordering::Relaxed);
+        let last = bytes.load(Ordering::Relaxed);
         let seconds = begin.elapsed().as_secs_f64();
         let usage = mark.until_now();
         stop.store(true, Ordering::Relaxed);
-        let bytes = usize::try_from(after - before).unwrap_or(usize::MAX);
+        let bytes = usize::try_from(last - first).unwrap_or(usize::MAX);
         Transfer {
             bits: float(bytes) * 8.0 / seconds,
-            again: senders
-                .into_iter()
-                .map(|sender| sender.join().expect("a sender"))
-                .sum(),
+            resent: Resent {
+                needless: needless() - before.0,
+                overflow: overflow() - before.1,
+                again: senders
+                    .into_iter()
+                    .map(|sender| sender.join().expect("a sender"))
+                    .sum(),
+            },
             usage,
         }
     })
+}
+
+/// Packets that the queues of all CPUs had no room for (`netdev_max_backlog`): the second
+/// column of each line of /proc/net/softnet_stat, which all namespaces share.
+fn overflow() -> u64 {
+    let text = fs::read_to_string("/proc/net/softnet_stat").unwrap_or_default();
+    let column = |line: &str| {
+        let hex = line.split_whitespace().nth(1)?;
+        u64::from_str_radix(hex, 16).ok()
+    };
+    text.lines().filter_map(column).sum()
 }
 
 /// Writes until it is to stop, and lets nothing wait in the kernel afterwards.
