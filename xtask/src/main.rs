@@ -125,7 +125,7 @@ fn perform(cli: Cli) -> Result<ExitCode> {
             beside: Some(bench::Beside::Netem),
             kernels,
             args,
-        } => return bench::netem(&kernels, &args, &wanted),
+        } => return Ok(bench::netem(&kernels, &args, &wanted)),
         Task::Bench { args, .. } => bench::bench(&args, &wanted)?,
         Task::Verifier { store } => return verifier::verifier(store, &wanted),
     }

@@ -261,7 +261,7 @@ pub fn transfer(bed: &Bed, plan: Plan) -> Transfer {
 }
 
 /// Packets that the queues of all CPUs had no room for (`netdev_max_backlog`): the second
-/// column of each line of /proc/net/softnet_stat, which all namespaces share.
+/// column of each line of `/proc/net/softnet_stat`, which all namespaces share.
 fn overflow() -> u64 {
     let text = fs::read_to_string("/proc/net/softnet_stat").unwrap_or_default();
     let column = |line: &str| {
