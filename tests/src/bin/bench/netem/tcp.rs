@@ -115,6 +115,7 @@ impl Plan {
 /// At 10 and 100 ms, out and in, one flow and eight.
 pub fn rows(whos: &[Who], rounds: usize) -> Vec<Row> {
     let mut rows = bases(rounds);
+    let mut pairs = [Who::Fq, Who::Tap].map(|who| (who, Samples::default()));
     for sender in Side::ALL {
         for millis in [10, 100] {
             let words = format!("delay {millis}ms limit 200000");
@@ -123,8 +124,19 @@ pub fn rows(whos: &[Who], rounds: usize) -> Vec<Row> {
             let delay = Duration::from_millis(millis);
             let cases =
                 Cases::<[Measured; 2]>::new(whos, &what, |who| Bed::new(who, sender, &words));
-            rows.extend(measure(cases, rounds, &what, delay));
+            rows.extend(measure(cases, rounds, &what, delay, &mut pairs));
         }
+    }
+    for (who, ratios) in pairs.iter().filter(|(_, ratios)| !ratios.all().is_empty()) {
+        let what = format!(
+            "TCP ({}), all cases, {} beside netem in the same round, {} pairs",
+            *CONTROL,
+            who.name(),
+            ratios.all().len(),
+        );
+        let mut row = Row::new(what, 0, 100.0 * ratios.median(), "%");
+        row.aim = (*who == Who::Fq).then_some(Aim::Least(100.0 * LEAST, 100.0));
+        rows.push(row);
     }
     rows
 }
@@ -136,6 +148,7 @@ fn measure(
     rounds: usize,
     what: &str,
     delay: Duration,
+    pairs: &mut [(Who, Samples)],
 ) -> Vec<Row> {
     for _ in 0..rounds {
         for (flows, n) in FLOWS.into_iter().zip(0..) {
@@ -146,9 +159,19 @@ fn measure(
             }
         }
     }
+    let netem = cases.find(Who::Netem);
+    for (who, ratios) in pairs {
+        let both = cases.find(*who).zip(netem);
+        for (own, netem) in both
+            .into_iter()
+            .flat_map(|(own, netem)| own.iter().zip(netem))
+        {
+            let rounds = own.mbits.all().iter().zip(netem.mbits.all());
+            rounds.for_each(|(own, netem)| ratios.add(own / netem));
+        }
+    }
+    let netem = netem.map(|measured| [0, 1].map(|n: usize| measured[n].mbits.median()));
     let mut rows = cases.missing;
-    let netem = cases.of.iter().find(|(bed, _)| bed.who == Who::Netem);
-    let netem = netem.map(|(_, measured)| [0, 1].map(|n: usize| measured[n].mbits.median()));
     for (bed, measured) in cases.of {
         let who = bed.who;
         let dropped = bed.dropped();
