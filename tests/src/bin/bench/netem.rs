@@ -48,25 +48,25 @@ enum Part {
 
 /// Measures the parts, and hands over each part's rows as they come.
 pub fn run(options: &Options, mut tell: impl FnMut(&[Row])) {
-    let (whos, missing) = bed::there();
+    let (holders, missing) = bed::there();
     tell(&missing);
     let parts: Vec<_> = match &options.parts[..] {
         [] => Part::value_variants()
             .iter()
             .copied()
-            .filter(|part| part.fits(&whos))
+            .filter(|part| part.fits(&holders))
             .collect(),
         some => some.to_vec(),
     };
     for part in parts {
         let rounds = options.rounds;
         tell(&match part {
-            Part::Delay => delay::rows(&whos, rounds),
-            Part::Tcp => tcp::rows(&whos, rounds),
-            Part::Loss => loss::rows(&whos, rounds),
-            Part::Jitter => jitter::rows(&whos, rounds),
-            Part::Shape => shape::rows(&whos, rounds),
-            Part::Destinations => destinations::rows(&whos, rounds),
+            Part::Delay => delay::rows(&holders, rounds),
+            Part::Tcp => tcp::rows(&holders, rounds),
+            Part::Loss => loss::rows(&holders, rounds),
+            Part::Jitter => jitter::rows(&holders, rounds),
+            Part::Shape => shape::rows(&holders, rounds),
+            Part::Destinations => destinations::rows(&holders, rounds),
             Part::Tap => tap::rows(rounds),
         });
     }
@@ -75,10 +75,10 @@ pub fn run(options: &Options, mut tell: impl FnMut(&[Row])) {
 impl Part {
     /// What the TAP engine can carry is measured where nothing else is there to compare with,
     /// and TCP where netem is.
-    fn fits(self, whos: &[Who]) -> bool {
+    fn fits(self, holders: &[Who]) -> bool {
         match self {
-            Self::Tcp => whos.contains(&Who::Netem),
-            Self::Tap => !whos.contains(&Who::Netem),
+            Self::Tcp => holders.contains(&Who::Netem),
+            Self::Tap => !holders.contains(&Who::Netem),
             _ => true,
         }
     }
@@ -92,12 +92,12 @@ struct Cases<T> {
 
 impl<T: Default> Cases<T> {
     /// A bed for each, which they make ready at the same time; a row for each that cannot.
-    fn new(whos: &[Who], what: &str, bed: impl Fn(Who) -> Result<Bed, String>) -> Self {
+    fn new(holders: &[Who], what: &str, bed: impl Fn(Who) -> Result<Bed, String>) -> Self {
         let mut cases = Self {
             of: Vec::new(),
             missing: Vec::new(),
         };
-        let beds: Vec<_> = whos.iter().map(|&who| (who, bed(who))).collect();
+        let beds: Vec<_> = holders.iter().map(|&who| (who, bed(who))).collect();
         for (who, bed) in beds {
             let ready = bed.and_then(|mut bed| bed.ready().map(|()| bed));
             match ready {

@@ -55,20 +55,20 @@ impl Who {
 
 /// Who can hold packets on this kernel, and rows that say why others cannot.
 pub fn there() -> (Vec<Who>, Vec<Row>) {
-    let mut whos = Vec::new();
+    let mut holders = Vec::new();
     let mut rows = Vec::new();
     match tc(&Namespace::new(), "qdisc add dev lo root netem delay 1ms") {
-        Ok(_) => whos.push(Who::Netem),
+        Ok(_) => holders.push(Who::Netem),
         Err(why) => rows.push(missing("all rows", Who::Netem, &why)),
     }
     if engines().contains(&"fq") {
-        whos.push(Who::Fq);
+        holders.push(Who::Fq);
     } else {
         let why = "this kernel has no sch_fq";
         rows.push(missing("all rows", Who::Fq, why));
     }
-    whos.push(Who::Tap);
-    (whos, rows)
+    holders.push(Who::Tap);
+    (holders, rows)
 }
 
 impl Bed {

@@ -38,12 +38,12 @@ struct Spans {
 }
 
 /// Median and 99th percentile of the error, for each kind of probe.
-pub fn rows(whos: &[Who], rounds: usize) -> Vec<Row> {
+pub fn rows(holders: &[Who], rounds: usize) -> Vec<Row> {
     let mut all = Vec::new();
     for millis in std::iter::once(0).chain(MILLIS) {
-        let whos = if millis == 0 { &[Who::Nobody] } else { whos };
+        let holders = if millis == 0 { &[Who::Nobody] } else { holders };
         let words = format!("delay {millis}ms limit 200000");
-        let cases: Cases<Spans> = Cases::new(whos, &format!("{millis} ms"), |who| {
+        let cases: Cases<Spans> = Cases::new(holders, &format!("{millis} ms"), |who| {
             Bed::new(who, Side::Near, &words)
         });
         all.push((millis, cases));

@@ -50,7 +50,7 @@ const VALUES: [Told; 3] = [
 ];
 
 /// Set-up, what a packet to the last destination costs, and by how much its delay is off.
-pub fn rows(whos: &[Who], rounds: usize) -> Vec<Row> {
+pub fn rows(holders: &[Who], rounds: usize) -> Vec<Row> {
     let mut all = Vec::new();
     let mut rows = Vec::new();
     for count in COUNTS {
@@ -58,7 +58,7 @@ pub fn rows(whos: &[Who], rounds: usize) -> Vec<Row> {
             of: Vec::new(),
             missing: Vec::new(),
         };
-        for &who in whos {
+        for &who in holders {
             match set_up(who, count) {
                 Ok((bed, set_up)) => {
                     let measured = Measured {
@@ -87,7 +87,7 @@ pub fn rows(whos: &[Who], rounds: usize) -> Vec<Row> {
         }
     }
     for (what, value, unit) in VALUES {
-        for &who in whos {
+        for &who in holders {
             let of = |cases: &Cases<Measured>, who| cases.find(who).map(value);
             let one = of(&all[0].1, who);
             for (count, cases) in &all {

@@ -29,8 +29,8 @@ const SHAPES: [&str; 4] = ["uniform", "normal", "pareto", "paretonormal"];
 /// Distances of the shapes; each less what the same delay is late on average without jitter.
 /// A set of samples that is beyond the critical value, as one in a hundred is by chance, is
 /// taken once more, with all it is compared with.
-pub fn rows(whos: &[Who], rounds: usize) -> Vec<Row> {
-    let mut late = Cases::<Samples>::new(whos, "jitter", |who| {
+pub fn rows(holders: &[Who], rounds: usize) -> Vec<Row> {
+    let mut late = Cases::<Samples>::new(holders, "jitter", |who| {
         Bed::new(who, Side::Near, &format!("delay {MEAN}ms limit 200000"))
     });
     for (bed, samples) in &mut late.of {
@@ -44,7 +44,8 @@ pub fn rows(whos: &[Who], rounds: usize) -> Vec<Row> {
         };
         let words = format!("delay {MEAN}ms {JITTER}ms{words} limit 200000");
         let what = format!("jitter, {shape}");
-        let mut cases = Cases::<Samples>::new(whos, &what, |who| Bed::new(who, Side::Near, &words));
+        let mut cases =
+            Cases::<Samples>::new(holders, &what, |who| Bed::new(who, Side::Near, &words));
         let count = COUNT * u32::try_from(rounds).unwrap_or(u32::MAX);
         let mut found = Vec::new();
         for set in ["", ", second set"] {

@@ -23,10 +23,10 @@ struct Measured {
 }
 
 /// At 100 ms with limits raised, and at 1000 ms with those that there are by default.
-pub fn rows(whos: &[Who], rounds: usize) -> Vec<Row> {
+pub fn rows(holders: &[Who], rounds: usize) -> Vec<Row> {
     let what = "UDP, 20 Mbit/s, 100 ms, limit 200000";
     let bed = |who| Bed::new(who, Side::Near, "delay 100ms limit 200000");
-    let cases = Cases::new(whos, what, bed);
+    let cases = Cases::new(holders, what, bed);
     let mut rows = measure(cases, what, Duration::from_millis(100), rounds);
     // 2,000 packets in flight.
     let what = "UDP, 20 Mbit/s, 1000 ms, default limits";
@@ -38,7 +38,7 @@ pub fn rows(whos: &[Who], rounds: usize) -> Vec<Row> {
         bed.start(&["latency", "1s", "--iface", "eth0"]);
         Ok(bed)
     };
-    let cases = Cases::new(whos, what, bed);
+    let cases = Cases::new(holders, what, bed);
     rows.extend(measure(cases, what, Duration::from_secs(1), 1));
     rows
 }

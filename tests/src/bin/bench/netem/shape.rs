@@ -14,10 +14,10 @@ use super::{
 use crate::rows::{Aim, Row, Samples};
 
 /// All three.
-pub fn rows(whos: &[Who], rounds: usize) -> Vec<Row> {
-    let mut rows = reorder(whos, rounds);
-    rows.extend(duplicate(whos, rounds));
-    rows.extend(rate(whos, rounds));
+pub fn rows(holders: &[Who], rounds: usize) -> Vec<Row> {
+    let mut rows = reorder(holders, rounds);
+    rows.extend(duplicate(holders, rounds));
+    rows.extend(rate(holders, rounds));
     rows
 }
 
@@ -36,7 +36,7 @@ struct Order {
     displacements: Vec<f64>,
 }
 
-fn reorder(whos: &[Who], rounds: usize) -> Vec<Row> {
+fn reorder(holders: &[Who], rounds: usize) -> Vec<Row> {
     let what = "reorder 25%";
     let words = "delay 21ms reorder 25% limit 200000";
     let plan = Plan {
@@ -46,7 +46,7 @@ fn reorder(whos: &[Who], rounds: usize) -> Vec<Row> {
         longest: HELD,
         copies: false,
     };
-    let mut cases = Cases::<Order>::new(whos, what, |who| Bed::new(who, Side::Near, words));
+    let mut cases = Cases::<Order>::new(holders, what, |who| Bed::new(who, Side::Near, words));
     for _ in 0..rounds {
         for (bed, order) in &mut cases.of {
             let arrived = stream(bed, plan);
@@ -141,7 +141,7 @@ fn shares(displacements: &[f64]) -> String {
     text
 }
 
-fn duplicate(whos: &[Who], rounds: usize) -> Vec<Row> {
+fn duplicate(holders: &[Who], rounds: usize) -> Vec<Row> {
     const COPIED: f64 = 0.1;
     let what = "duplicate 10%, copies";
     let words = "delay 10ms duplicate 10% limit 200000";
@@ -152,7 +152,7 @@ fn duplicate(whos: &[Who], rounds: usize) -> Vec<Row> {
         longest: Duration::from_millis(10),
         copies: true,
     };
-    let mut cases = Cases::<(u64, u64)>::new(whos, what, |who| Bed::new(who, Side::Near, words));
+    let mut cases = Cases::<(u64, u64)>::new(holders, what, |who| Bed::new(who, Side::Near, words));
     for _ in 0..rounds {
         for (bed, (sent, copies)) in &mut cases.of {
             *sent += u64::from(plan.count);
@@ -170,7 +170,7 @@ fn duplicate(whos: &[Who], rounds: usize) -> Vec<Row> {
     rows.chain(cases.missing).collect()
 }
 
-fn rate(whos: &[Who], rounds: usize) -> Vec<Row> {
+fn rate(holders: &[Who], rounds: usize) -> Vec<Row> {
     /// Bytes a second of 10mbit.
     const ASKED: f64 = 1_250_000.0;
     /// Payload, UDP, IPv4 and Ethernet, which netem counts too.
@@ -186,7 +186,7 @@ fn rate(whos: &[Who], rounds: usize) -> Vec<Row> {
         longest: Duration::from_secs(3),
         copies: false,
     };
-    let mut cases = Cases::<Samples>::new(whos, what, |who| Bed::new(who, Side::Near, words));
+    let mut cases = Cases::<Samples>::new(holders, what, |who| Bed::new(who, Side::Near, words));
     for _ in 0..rounds {
         for (bed, shares) in &mut cases.of {
             let arrived = stream(bed, plan);

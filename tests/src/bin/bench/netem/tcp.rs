@@ -113,7 +113,7 @@ impl Plan {
 }
 
 /// At 10 and 100 ms, out and in, one flow and eight.
-pub fn rows(whos: &[Who], rounds: usize) -> Vec<Row> {
+pub fn rows(holders: &[Who], rounds: usize) -> Vec<Row> {
     let mut rows = bases(rounds);
     let mut pairs = [Who::Fq, Who::Tap].map(|who| (who, Samples::default()));
     for sender in Side::ALL {
@@ -123,7 +123,7 @@ pub fn rows(whos: &[Who], rounds: usize) -> Vec<Row> {
             let what = format!("TCP ({}), {way}, {millis} ms", *CONTROL);
             let delay = Duration::from_millis(millis);
             let cases =
-                Cases::<[Measured; 2]>::new(whos, &what, |who| Bed::new(who, sender, &words));
+                Cases::<[Measured; 2]>::new(holders, &what, |who| Bed::new(who, sender, &words));
             rows.extend(measure(cases, rounds, &what, delay, &mut pairs));
         }
     }
