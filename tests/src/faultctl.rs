@@ -105,6 +105,16 @@ impl Faultctl {
     /// Starts a command that prints faultctl's JSON lines; returns when the fault is in force.
     #[track_caller]
     pub fn spawn(command: &mut Command) -> Self {
+        let mut faultctl = Self::launch(command);
+        if let Err(why) = faultctl.ready() {
+            panic!("{command:?} did not start: {why}");
+        }
+        faultctl
+    }
+
+    /// The same without waiting: [`Faultctl::ready`] does.
+    #[track_caller]
+    pub fn launch(command: &mut Command) -> Self {
         let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -123,23 +133,28 @@ impl Faultctl {
                 }
             }
         });
-        let mut faultctl = Self {
+        Self {
             child,
             events,
             stderr: Some(stderr),
             started: Value::Null,
-        };
-        match faultctl.events.recv_timeout(SOON) {
-            Ok(event) if event["event"] == "started" => faultctl.started = event,
+        }
+    }
+
+    /// Waits until the fault is in force, or says why it will not be.
+    pub fn ready(&mut self) -> Result<(), String> {
+        match self.events.recv_timeout(SOON) {
+            Ok(event) if event["event"] == "started" => {
+                self.started = event;
+                Ok(())
+            }
             other => {
-                let _ = faultctl.child.kill();
-                panic!(
-                    "{command:?} did not start: {other:?}\n{}",
-                    faultctl.stderr()
-                );
+                let _ = self.child.kill();
+                let message = other.as_ref().ok().and_then(|it| it["message"].as_str());
+                let said = message.map_or_else(|| format!("{other:?}"), str::to_owned);
+                Err(format!("{said}\n{}", self.stderr()))
             }
         }
-        faultctl
     }
 
     /// Its process.

@@ -13,6 +13,7 @@ pub mod foreign;
 pub mod frame;
 pub mod holder;
 pub mod kernel;
+pub mod kolmogorov;
 pub mod lab;
 pub mod line;
 pub mod markov;

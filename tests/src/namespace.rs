@@ -127,7 +127,19 @@ impl Namespace {
     /// A counter of /proc/net/snmp, such as `Ip`, `InHdrErrors`.
     #[track_caller]
     pub fn snmp(&self, protocol: &str, counter: &str) -> u64 {
-        let text = self.proc("snmp");
+        self.counter("snmp", protocol, counter)
+    }
+
+    /// A counter of TCP in /proc/net/netstat, such as `TCPDSACKRecvSegs`.
+    #[track_caller]
+    pub fn tcp_ext(&self, counter: &str) -> u64 {
+        self.counter("netstat", "TcpExt", counter)
+    }
+
+    /// A counter of a file that has a line of names above each line of numbers.
+    #[track_caller]
+    fn counter(&self, file: &str, protocol: &str, counter: &str) -> u64 {
+        let text = self.proc(file);
         let mut lines = text
             .lines()
             .filter_map(|line| line.strip_prefix(protocol)?.strip_prefix(':'));

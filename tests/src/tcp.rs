@@ -107,8 +107,8 @@ fn transfer(namespace: &Namespace, to: SocketAddr, bytes: usize) -> u64 {
     total_retransmits(&stream)
 }
 
-/// `tcpi_total_retrans` of tcp(7).
-fn total_retransmits(stream: &TcpStream) -> u64 {
+/// How many segments it has sent again: `tcpi_total_retrans` of tcp(7).
+pub fn total_retransmits(stream: &TcpStream) -> u64 {
     /// Bytes in front of it, by linux/tcp.h: 8 of one byte, 23 of four.
     const OFFSET: usize = 8 + 23 * 4;
     let mut info = [0_u8; OFFSET + 4];

@@ -83,7 +83,11 @@ pub const TESTS: &[Package] = &[
 
 /// What the benchmark measures faultctl beside.
 pub const BENCH: &[Package] = &[
-    package("iproute2", "tc", "its u32 filters select by destination"),
+    package(
+        "iproute2",
+        "tc",
+        "its u32 filters select by destination, and netem delays",
+    ),
     package("iptables", "iptables", "its statistic match loses packets"),
     package("nftables", "nft", "its numgen loses packets"),
 ];

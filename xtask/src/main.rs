@@ -1,6 +1,7 @@
 //! `cargo xtask`: sets up a machine, builds, tests, lints and installs faultctl.
 
 mod apt;
+mod bench;
 mod cargo;
 mod command;
 mod count;
@@ -71,8 +72,14 @@ enum Task {
         #[arg(long, value_name = "DIR")]
         destdir: Option<PathBuf>,
     },
-    /// Measure what a packet costs
+    /// Measure what a packet costs, or the delay line beside netem
     Bench {
+        /// `netem`: here and in guests, a table for each kernel
+        beside: Option<bench::Beside>,
+        /// With `netem`: `host`, `6.1`, `6.12` or a directory with a kernel's `boot` and
+        /// `lib/modules`; repeatable, the first three without it
+        #[arg(long = "kernel", value_name = "KERNEL", requires = "beside")]
+        kernels: Vec<bench::Place>,
         /// The benchmark's arguments
         #[arg(last = true)]
         args: Vec<OsString>,
@@ -114,7 +121,12 @@ fn perform(cli: Cli) -> Result<ExitCode> {
         Task::Install { prefix, destdir } => {
             install::install(&prefix, destdir.as_deref(), &wanted)?;
         }
-        Task::Bench { args } => run::bench(&args, &wanted)?,
+        Task::Bench {
+            beside: Some(bench::Beside::Netem),
+            kernels,
+            args,
+        } => return Ok(bench::netem(&kernels, &args, &wanted)),
+        Task::Bench { args, .. } => bench::bench(&args, &wanted)?,
         Task::Verifier { store } => return verifier::verifier(store, &wanted),
     }
     Ok(ExitCode::SUCCESS)

@@ -15,18 +15,6 @@ pub fn faultctl(arguments: &[OsString], wanted: &Wanted) -> Result<()> {
     match command::exec(command)? {}
 }
 
-/// The benchmark.
-pub fn bench(arguments: &[OsString], wanted: &Wanted) -> Result<()> {
-    ebpf::build(wanted)?;
-    let faultctl = cargo::binary("faultctl", "release")?;
-    let bench = cargo::binary("bench", "release")?;
-    let mut environment = environment();
-    environment.push(("FAULTCTL_BIN", faultctl.into()));
-    let mut command = command::as_root(&bench, &environment)?;
-    command.args(arguments);
-    match command::exec(command)? {}
-}
-
 /// What the tests' and benchmarks' binaries are told.
 pub fn environment() -> Vec<(&'static str, OsString)> {
     vec![

@@ -19,7 +19,7 @@ pub enum Purpose {
     Test,
     /// Clippy for BPF, cargo-deny, typos
     Lint,
-    /// `build`, and what faultctl is measured beside
+    /// `build`, what faultctl is measured beside, and guests
     Bench,
 }
 
@@ -35,6 +35,8 @@ pub fn setup(purposes: &[Purpose], wanted: &Wanted) -> Result<()> {
             Purpose::Bench => {
                 build(wanted)?;
                 apt::ensure(apt::BENCH)?;
+                // Guests have of this machine what tests have.
+                test()?;
             }
             Purpose::Test => {
                 build(wanted)?;

@@ -26,7 +26,8 @@ use crate::{
     test::Level,
     toolchain::Wanted,
 };
-use kernel::{Kernel, SERIES, Source};
+use kernel::Kernel;
+pub use kernel::Source;
 use qemu::{Accelerator, Machine};
 use run::Run;
 
@@ -122,7 +123,7 @@ pub fn test(
 ) -> Result<()> {
     setup::test()?;
     ebpf::build(wanted)?;
-    let every: Vec<_> = SERIES.iter().map(Source::Debian).collect();
+    let every = Source::every();
     let kernels = if kernels.is_empty() { &every } else { kernels };
     let targets = LEVELS.iter().flat_map(|level| ["--test", level.name()]);
     let tests = cargo::executables(cargo("test").arg("--no-run").args(targets))?;
@@ -198,13 +199,33 @@ fn run_test(
     Ok(())
 }
 
+/// Runs the benchmark with these arguments, and returns its exit code.
+pub fn bench(source: &Source, arguments: &[String], wanted: &Wanted) -> Result<i32> {
+    setup::test()?;
+    ebpf::build(wanted)?;
+    let kernel = kernel::ensure(source)?;
+    let run = Run::new()?;
+    let size = Size::default();
+    let accelerator = accelerator(&kernel, &run, size)?;
+    let words = [&["tests".to_owned()], arguments].concat();
+    let bench = cargo::binary("bench", "release")?;
+    files::write(&kernel, &run, &words, None, Some(&bench))?;
+    let machine = Machine {
+        kernel: &kernel,
+        run: &run,
+        accelerator,
+        memory: size.memory,
+    };
+    machine.run(|line| println!("{line}"))
+}
+
 /// What the binary `verifier` prints on each kernel.
 pub fn verifier(wanted: &Wanted) -> Result<Vec<(String, String)>> {
     setup::test()?;
     ebpf::build(wanted)?;
     let mut texts = Vec::new();
-    for series in SERIES {
-        let kernel = kernel::ensure(&Source::Debian(series))?;
+    for source in Source::every() {
+        let kernel = kernel::ensure(&source)?;
         let run = Run::new()?;
         let size = Size::default();
         let accelerator = accelerator(&kernel, &run, size)?;

@@ -30,6 +30,12 @@ const BUSYBOX: &[&str] = &[
     "tail", "tee", "test", "timeout", "top", "touch", "tr", "true", "umount", "uname", "vi",
     "watch", "wc", "wget", "which", "xargs",
 ];
+/// Where tc finds tables of distributions, as `tc -V` of Debian and of others has it.
+const TABLES: &[&str] = &[
+    "/usr/lib/tc",
+    "/usr/lib64/tc",
+    "/usr/lib/x86_64-linux-gnu/tc",
+];
 /// Modules that tests and users ask for.
 const MODULES: &[&str] = &["crypto", "drivers/net", "drivers/virtio", "lib", "net"];
 
@@ -67,6 +73,9 @@ pub fn write(
     }
     for program in PROGRAMS {
         files.program(program)?;
+    }
+    for tables in TABLES.iter().map(Path::new).filter(|at| at.is_dir()) {
+        files.tree(tables, tables)?;
     }
     for name in BUSYBOX {
         files.link(&format!("/bin/{name}"), Path::new("busybox"))?;

@@ -35,7 +35,7 @@ pub struct Series {
 }
 
 /// What every test run uses: the oldest that Debian 12 has, without tcx, and its newest.
-pub const SERIES: &[Series] = &[
+const SERIES: &[Series] = &[
     Series {
         name: "6.1",
         meta: "linux-image-cloud-amd64",
@@ -45,6 +45,13 @@ pub const SERIES: &[Series] = &[
         meta: "linux-image-6.12-cloud-amd64",
     },
 ];
+
+impl Source {
+    /// One of each series.
+    pub fn every() -> Vec<Self> {
+        SERIES.iter().map(Self::Debian).collect()
+    }
+}
 
 /// Unpacked, both of them: 30 to 130 MB each, and its package.
 const ROOM: u64 = 400 << 20;

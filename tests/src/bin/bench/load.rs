@@ -17,17 +17,22 @@ use crate::rows::{Aim, Row, Samples};
 const FEW: u32 = 1;
 const MANY: u32 = 1 << 20;
 
-/// A file with so many addresses, one a line; removed when dropped.
+/// A file with lines; removed when dropped.
 pub struct List(PathBuf);
 
 impl List {
-    /// The addresses of [`destination`].
+    /// So many addresses of [`destination`], one a line.
     pub fn of(entries: u32) -> Result<Self> {
         let mut text = String::new();
         for n in 0..entries {
             writeln!(text, "{}", destination(n))?;
         }
-        let name = format!("fault-bench-{}-{entries}.list", std::process::id());
+        Self::write(&format!("{entries}"), &text)
+    }
+
+    /// These lines. Of the same name there is one at a time.
+    pub fn write(name: &str, text: &str) -> Result<Self> {
+        let name = format!("fault-bench-{}-{name}.list", std::process::id());
         let path = std::env::temp_dir().join(name);
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
         Ok(Self(path))

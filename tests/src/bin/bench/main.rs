@@ -2,6 +2,7 @@
 //! runs it as root.
 
 mod load;
+mod netem;
 mod programs;
 mod reaction;
 mod rows;
@@ -10,13 +11,16 @@ mod traffic;
 use std::{fs, process::ExitCode};
 
 use anyhow::Result;
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 
-use rows::HEAD;
+use rows::{HEAD, Row};
 
 /// What faultctl costs
 #[derive(Parser)]
+#[command(args_conflicts_with_subcommands = true)]
 struct Options {
+    #[command(subcommand)]
+    beside: Option<Beside>,
     /// Parts of the table; all of them if none is named
     #[arg(value_enum)]
     parts: Vec<Part>,
@@ -26,6 +30,11 @@ struct Options {
     /// Measurements of each case, of which the median is told
     #[arg(long, default_value_t = 5)]
     rounds: usize,
+}
+
+#[derive(Subcommand)]
+enum Beside {
+    Netem(netem::Options),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -42,23 +51,30 @@ enum Part {
 
 fn main() -> Result<ExitCode> {
     let options = Options::parse();
-    let parts = match &options.parts[..] {
-        [] => Part::value_variants(),
-        some => some,
-    };
     println!("{}\n\n{HEAD}", machine());
     let mut missed = 0;
-    for part in parts {
-        let rows = match part {
-            Part::Programs => programs::rows(options.repeat, options.rounds)?,
-            Part::Load => load::rows(options.rounds)?,
-            Part::Traffic => traffic::rows(options.rounds)?,
-            Part::Reaction => reaction::rows(options.rounds),
-        };
-        for row in &rows {
+    let mut tell = |rows: &[Row]| {
+        for row in rows {
             println!("{}", row.markdown());
         }
         missed += rows.iter().filter(|row| !row.is_good()).count();
+    };
+    match &options.beside {
+        Some(Beside::Netem(options)) => netem::run(options, tell),
+        None => {
+            let parts = match &options.parts[..] {
+                [] => Part::value_variants(),
+                some => some,
+            };
+            for part in parts {
+                tell(&match part {
+                    Part::Programs => programs::rows(options.repeat, options.rounds)?,
+                    Part::Load => load::rows(options.rounds)?,
+                    Part::Traffic => traffic::rows(options.rounds)?,
+                    Part::Reaction => reaction::rows(options.rounds),
+                });
+            }
+        }
     }
     if missed > 0 {
         eprintln!("{missed} aims were missed: is the machine quiet?");

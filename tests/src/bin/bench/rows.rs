@@ -31,6 +31,14 @@ pub enum Aim {
     Value(f64),
     /// The same of what is its own, but only told: it is the memory's.
     Hope(f64),
+    /// So many times its peer, at most, but only told.
+    HopeRatio(f64),
+    /// So many times its peer, at least.
+    LeastRatio(f64),
+    /// So much, at least, and what is hoped for.
+    Least(f64, f64),
+    /// From so much to so much.
+    Between(f64, f64),
 }
 
 /// Measurements of one thing.
@@ -45,9 +53,20 @@ impl Samples {
 
     /// The one in the middle.
     pub fn median(&self) -> f64 {
+        self.percentile(50)
+    }
+
+    /// The one that so many of a hundred are below.
+    pub fn percentile(&self, percent: usize) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
-        sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+        let at = sorted.len() * percent / 100;
+        sorted.get(at).copied().unwrap_or(f64::NAN)
+    }
+
+    /// All of them.
+    pub fn all(&self) -> &[f64] {
+        &self.0
     }
 }
 
@@ -85,7 +104,10 @@ impl Row {
     pub fn is_good(&self) -> bool {
         match (self.aim, &self.peer, &self.value) {
             (Some(Aim::Ratio(most)), Some((_, ratio)), _) => *ratio <= most,
+            (Some(Aim::LeastRatio(least)), Some((_, ratio)), _) => *ratio >= least,
             (Some(Aim::Value(most)), _, Ok(value)) => value.0 <= most,
+            (Some(Aim::Least(least, _)), _, Ok(value)) => value.0 >= least,
+            (Some(Aim::Between(low, high)), _, Ok(value)) => (low..=high).contains(&value.0),
             _ => true,
         }
     }
@@ -100,7 +122,11 @@ impl Row {
         let (unit, digits) = match &self.value {
             Err(why) => return text + why + " | | | |",
             Ok(Value(value, unit)) => {
-                let digits = usize::from(*unit != "ns" && *value < 100.0);
+                let digits = match *unit {
+                    "ns" | "packets" => 0,
+                    "%" => 2,
+                    _ => usize::from(*value < 100.0),
+                };
                 let _ = write!(text, "{value:.digits$} {unit} | ");
                 (*unit, digits)
             }
@@ -116,8 +142,16 @@ impl Row {
         if let Some(aim) = self.aim {
             let most = match aim {
                 Aim::Ratio(most) => format!("{most:.1} x"),
+                Aim::Value(most) if unit == "%" => format!("{most:.2} {unit}"),
                 Aim::Value(most) => format!("{most:.0} {unit}"),
                 Aim::Hope(most) => format!("{most:.0} {unit} of its own"),
+                Aim::HopeRatio(most) => format!("{most:.1} x, hoped"),
+                Aim::LeastRatio(least) => format!("at least {least:.1} x"),
+                Aim::Least(least, hoped) => format!("at least {least:.0} {unit}, hoped {hoped:.0}"),
+                Aim::Between(low, high) if unit == "%" => {
+                    format!("{low:.2} to {high:.2} {unit}")
+                }
+                Aim::Between(low, high) => format!("{low:.0} to {high:.0} {unit}"),
             };
             let _ = write!(
                 text,

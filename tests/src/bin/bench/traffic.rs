@@ -226,7 +226,7 @@ fn run(lab: &Lab, line: &str) -> Result<()> {
     let output = command
         .args(args.split(' '))
         .output()
-        .with_context(|| format!("no `{program}`: `cargo xtask setup bench` installs it"))?;
+        .with_context(|| format!("no `{program}`: `cargo xtask setup --for bench` installs it"))?;
     let said = String::from_utf8_lossy(&output.stderr);
     let said = said.lines().next().unwrap_or_default();
     ensure!(output.status.success(), "`{program}`: {said}");
