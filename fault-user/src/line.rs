@@ -230,7 +230,7 @@ impl Helper {
             attached: Vec::new(),
         };
         match self.device {
-            Device::Fq(pair) => {
+            Device::Fq(mut pair) => {
                 let attached = pair.start(&line.namespace, limits, back)?;
                 line.attached.extend(attached);
                 line.keep(pair, lines)?;

@@ -55,6 +55,8 @@ pub struct Pair {
     /// Its name there, by which a person knows whose it is.
     pub name: String,
     private: File,
+    /// What the near end itself sent before its program was there.
+    early: u64,
 }
 
 /// What became of frames.
@@ -111,12 +113,13 @@ impl Pair {
             ifindex,
             name,
             private,
+            early: 0,
         })
     }
 
     /// Sets what may wait, and puts the program where frames pass.
     pub fn start(
-        &self,
+        &mut self,
         namespace: &Namespace,
         limits: Limits,
         program: &mut SchedClassifier,
@@ -127,6 +130,7 @@ impl Pair {
             for direction in Direction::ALL {
                 links.extend(back::attach(program, &self.name, self.ifindex, direction)?);
             }
+            self.early = device::sent(&device::look(self.ifindex)?).0;
             Ok::<_, KernelError>(())
         })?;
         let far = || back::attach(program, FAR, FAR_END, Direction::Ingress);
@@ -154,7 +158,7 @@ impl Pair {
         let queue = queue(self.ifindex)?;
         let (sent, dropped) = device::sent(&device::look(self.ifindex)?);
         Ok(Tally {
-            sent,
+            sent: sent.saturating_sub(self.early),
             waiting: queue.qlen.into(),
             dropped: dropped + u64::from(queue.drops),
         })

@@ -110,7 +110,7 @@ fn datagrams_take_the_delay_in_their_direction_only() {
         for hook in hooks() {
             let lab = Lab::new();
             for sender in Side::ALL {
-                for delay in [1, 10, 100].map(|n| n * MILLISECOND) {
+                for delay in [1, 100].map(|n| n * MILLISECOND) {
                     let (way, micros) = (sender.direction(), delay.as_micros());
                     let line = format!(
                         "latency {micros}us --iface eth0 --engine {engine} --direction {way}"
@@ -269,7 +269,10 @@ fn traffic_flows_when_the_holder_is_killed() {
                 );
                 let line = Line::start(&lab.near, &line);
                 let (from, to) = ends(Family::V4, sender);
-                udp::send(lab.namespace(sender), from, to, 100_000);
+                // Many once; they take their time on an emulated machine.
+                let many = sender == Side::Near && hook == hooks()[0];
+                let count = if many { 100_000 } else { COUNT };
+                udp::send(lab.namespace(sender), from, to, count);
                 line.signal(Signal::SIGKILL);
                 drop(line);
                 gone(&lab.near);
