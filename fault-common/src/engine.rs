@@ -103,8 +103,8 @@ pub struct Passage {
     mark_mask: u32,
     /// [`Verdict::dscp`] so far.
     dscp: u32,
-    /// [`Self::TWICE`] and [`Self::WAITS`] so far.
-    flags: u32,
+    /// [`Verdict::twice`] so far, as a number.
+    twice: u32,
     /// [`Verdict::wait_ns`] so far.
     wait_ns: u64,
 }
@@ -124,9 +124,8 @@ pub struct Verdict {
     pub network_offset: u32,
     /// [`Flow::IPV4`], [`Flow::IPV6`], or 0 where there is no IP header.
     pub ip: u32,
-    /// How long it waits, in nanoseconds, if it does. Where a link has just become free that is
-    /// 0, and it must not overtake what waited for the link.
-    pub wait_ns: Option<u64>,
+    /// How long it waits, in nanoseconds.
+    pub wait_ns: u64,
     /// Whether a copy goes with it.
     pub twice: bool,
 }
@@ -152,7 +151,7 @@ impl Verdict {
         dscp: Rule::NO_DSCP,
         network_offset: 0,
         ip: 0,
-        wait_ns: None,
+        wait_ns: 0,
         twice: false,
     };
     /// Lose it.
@@ -237,11 +236,8 @@ pub fn run<T: Tables, P: Packet>(
                 return Verdict::DROP;
             }
             Decision::Mark => passage.mark(rule),
-            Decision::Delay => {
-                passage.wait_ns = passage.wait_ns.saturating_add(wait_ns);
-                passage.flags |= Passage::WAITS;
-            }
-            Decision::Duplicate => passage.flags |= Passage::TWICE,
+            Decision::Delay => passage.wait_ns = passage.wait_ns.saturating_add(wait_ns),
+            Decision::Duplicate => passage.twice = 1,
         }
         (last, any) = (told, true);
     }
@@ -285,13 +281,13 @@ fn wait<T: Tables>(
         // It gets to the link when it has waited elsewhere, its copy behind it.
         let there_ns = tables.now_ns().saturating_add(passage.wait_ns);
         let bytes = u64::from(passage.size.wire_bytes);
-        let for_ns = transmission_ns(rule, bytes) << (passage.flags & Passage::TWICE);
+        let for_ns = transmission_ns(rule, bytes) << (passage.twice & 1);
         let end_ns = tables.transmit(slot, there_ns, for_ns);
-        return Some(
-            end_ns
-                .saturating_sub(rule.rate.burst_ns)
-                .saturating_sub(there_ns),
-        );
+        let wait_ns = end_ns
+            .saturating_sub(rule.rate.burst_ns)
+            .saturating_sub(there_ns);
+        // Its turn, if nothing else: going at once it would overtake those that are held.
+        return Some(wait_ns.max(1));
     }
     if !tables.scope().has(Model::Delay) {
         return None;
@@ -339,11 +335,6 @@ impl Flow {
 }
 
 impl Passage {
-    /// A copy goes with it. The lowest bit.
-    const TWICE: u32 = 1;
-    /// It waits, if only for its turn.
-    const WAITS: u32 = 2;
-
     #[inline(always)]
     const fn new(flow: Flow) -> Self {
         Self {
@@ -356,7 +347,7 @@ impl Passage {
             mark: 0,
             mark_mask: 0,
             dscp: Rule::NO_DSCP,
-            flags: 0,
+            twice: 0,
             wait_ns: 0,
         }
     }
@@ -381,8 +372,8 @@ impl Passage {
             dscp: self.dscp,
             network_offset: self.flow.network_offset,
             ip: self.flow.flags & (Flow::IPV4 | Flow::IPV6),
-            wait_ns: (self.flags & Self::WAITS != 0).then_some(self.wait_ns),
-            twice: self.flags & Self::TWICE != 0,
+            wait_ns: self.wait_ns,
+            twice: self.twice != 0,
         }
     }
 }

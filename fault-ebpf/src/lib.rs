@@ -84,12 +84,10 @@ pub fn classify<T: Teller>(ctx: &TcContext, link: LinkLayer, direction: Directio
 /// Holds a frame that is to wait, and sends the copy of one that is to come twice.
 #[inline(always)]
 fn carry(ctx: &TcContext, line: &Line, direction: Direction, verdict: &Verdict) -> i32 {
-    if maps::scope().has_waits()
-        && let Some(wait_ns) = verdict.wait_ns
-    {
+    if maps::scope().has_waits() && verdict.wait_ns > 0 {
         // SAFETY: takes nothing, returns a number.
         let now_ns = unsafe { bpf_ktime_get_ns() };
-        let due_ns = now_ns.saturating_add(wait_ns);
+        let due_ns = now_ns.saturating_add(verdict.wait_ns);
         if let Some(action) = line::hold(ctx, line, now_ns, due_ns, verdict.twice) {
             return action;
         }

@@ -43,8 +43,8 @@ pub struct Active {
 /// The delay line of one direction.
 struct Held {
     direction: Direction,
-    /// Until it is in force.
-    helper: Option<Helper>,
+    /// Until it is in force, and where the programs that are attached see that.
+    helper: Option<(Helper, Option<Lines>)>,
     /// While it is.
     line: Option<Line>,
     /// What it had done at its end.
@@ -114,8 +114,12 @@ impl Faults {
             .map(|interface| helpers(plan, interface))
             .collect::<Result<Vec<_>, _>>()?;
         let places = interfaces.into_iter().zip(lines).collect();
-        plan.namespace
-            .run(|| begin(plan, object, netns_inode, places))
+        let mut faults = plan
+            .namespace
+            .run(|| begin(plan, object, netns_inode, places))?;
+        // Nor from within it: a thread that is there holds it, too.
+        faults.enforce(plan.limits)?;
+        Ok(faults)
     }
 
     /// When it ends, if by time and nobody confirms it.
@@ -253,7 +257,7 @@ fn begin(
         if control_path::carried_by(interface.index, plan.spared)? {
             loaded.spare_neighbours();
         }
-        // Without force until it is attached.
+        // Without force until all is attached.
         loaded.replace(&set, Arc::clone(&far_ends), 0)?;
         active.push(Active {
             interface,
@@ -287,20 +291,15 @@ impl Faults {
             return Err(KernelError::Interrupted);
         }
         let (since_ns, until_ns) = (self.since_ns, self.until_ns);
-        let deadline_ns = lease::first_deadline(self.unconfirmed_end_ns());
         let Active {
             interface,
-            rules,
             programs,
             loaded,
             attachment,
             directions,
             lines,
+            ..
         } = &mut self.active[n];
-        self.deadline_ns = self.deadline_ns.min(deadline_ns);
-        for id in (loaded.first_rule()..).take(rules.len()) {
-            loaded.tables.set_deadline(id, deadline_ns)?;
-        }
         let owner = Owner {
             abi: ABI,
             since_ns,
@@ -319,7 +318,7 @@ impl Faults {
             .map(|direction| {
                 let helper = lines.iter().find(|held| held.direction == *direction);
                 let helper = helper.and_then(|held| held.helper.as_ref());
-                let line = helper.map_or(
+                let line = helper.map(|(helper, _)| helper).map_or(
                     Told {
                         iface: interface.index,
                         ..Told::default()
@@ -352,11 +351,28 @@ impl Faults {
         )?);
         for (direction, told) in directions.iter().zip(told) {
             let held = lines.iter_mut().find(|held| held.direction == *direction);
-            if let Some(held) = held
-                && let Some(helper) = held.helper.take()
-            {
-                let back = line::back(&mut loaded.ebpf, *direction)?;
-                held.line = Some(helper.start(plan.limits, told, back)?);
+            if let Some((_, place)) = held.and_then(|held| held.helper.as_mut()) {
+                *place = Some(told);
+            }
+        }
+        Ok(())
+    }
+
+    /// Rules get their force, where packets are to wait when they can.
+    fn enforce(&mut self, limits: Limits) -> Result<(), KernelError> {
+        for active in &mut self.active {
+            for held in &mut active.lines {
+                if let Some((helper, Some(told))) = held.helper.take() {
+                    let back = line::back(&mut active.loaded.ebpf, held.direction)?;
+                    held.line = Some(helper.start(limits, told, back)?);
+                }
+            }
+        }
+        self.deadline_ns = lease::first_deadline(self.unconfirmed_end_ns());
+        for active in &mut self.active {
+            let first = active.loaded.first_rule();
+            for id in (first..).take(active.rules.len()) {
+                active.loaded.tables.set_deadline(id, self.deadline_ns)?;
             }
         }
         Ok(())
@@ -375,7 +391,7 @@ fn helpers(plan: &Plan<'_>, interface: &Interface) -> Result<Vec<Held>, KernelEr
             let helper = Helper::open(plan.engine, plan.namespace, interface, *direction, 1)?;
             Ok(Held {
                 direction: *direction,
-                helper: Some(helper),
+                helper: Some((helper, None)),
                 line: None,
                 stats: line::Stats::default(),
             })
