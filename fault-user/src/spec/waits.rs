@@ -1,6 +1,9 @@
 //! Far ends that packets wait for, each for a time of its own.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use ipnet::IpNet;
 
@@ -36,7 +39,7 @@ pub fn parse(text: &str) -> Result<TimeOrFile, ValueError> {
 impl Waits {
     /// Reads a file: an address or a network, white space, and a time a line; `#` starts a
     /// comment.
-    pub fn read(path: &PathBuf) -> Result<Self, Error> {
+    pub fn read(path: &Path) -> Result<Self, Error> {
         let mut waits: Vec<(IpNet, Duration, usize)> = Vec::new();
         each_line(path, |line, text| {
             let (network, time) =
