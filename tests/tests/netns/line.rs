@@ -120,10 +120,11 @@ fn datagrams_take_the_delay_in_their_direction_only() {
                     for family in Family::ALL {
                         let spans = one_way(&lab, family, sender, 9);
                         let what = format!("{hook} {way} {family:?} {delay:?}: {spans:?}");
-                        // Late by what a busy or emulated machine may need.
                         assert!(spans[0] + EARLY >= delay, "{what}");
-                        assert!(spans[0] < delay + 20 * MILLISECOND, "{what}");
-                        assert!(spans[4] < delay + 200 * MILLISECOND, "{what}");
+                        // Not twice, the quickest of them. A busy or emulated machine may need
+                        // longer than a short delay to wake somebody up.
+                        let much = delay.max(100 * MILLISECOND);
+                        assert!(spans[0] < delay + much, "{what}");
                     }
                     let said = line.end();
                     assert_eq!((said[0].held, said[0].sent), (18, 18), "{said:?}");
@@ -279,6 +280,11 @@ fn traffic_flows_when_the_holder_is_killed() {
                 for family in Family::ALL {
                     assert_eq!(udp::flow(&lab, family, sender, 100).lost(), 0, "{hook}");
                 }
+                // The next one starts clean.
+                let line = format!("latency 20ms --iface eth0 --engine {engine}");
+                let line = Line::start(&lab.near, &line);
+                assert!(one_way(&lab, Family::V6, Side::Near, 1)[0] + EARLY >= 20 * MILLISECOND);
+                assert_eq!(line.end()[0].sent, 1);
             }
         }
     }

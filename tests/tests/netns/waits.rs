@@ -133,14 +133,15 @@ fn every_fifth_goes_ahead() {
 
 #[test]
 fn nothing_goes_faster_than_the_rate() {
-    // 8 bytes in UDP, IPv4 and Ethernet.
-    const BYTES: u64 = 8 + 8 + 20 + 14;
+    // 8 bytes in UDP, IP and Ethernet.
+    let bytes = |family| 1000 * (8 + 8 + if family == Family::V4 { 20 } else { 40 } + 14);
     for engine in engines() {
         for sender in Side::ALL {
-            for (more, bytes) in [
-                ("", 1000 * BYTES),
-                (" --overhead 50", 1000 * 2 * BYTES),
-                (" --burst 10000b", 1000 * BYTES - 10_000),
+            for (family, more, bytes) in [
+                (Family::V4, "", bytes(Family::V4)),
+                (Family::V6, "", bytes(Family::V6)),
+                (Family::V4, " --overhead 50", 2 * bytes(Family::V4)),
+                (Family::V6, " --burst 10000b", bytes(Family::V6) - 10_000),
             ] {
                 let lab = Lab::new();
                 let way = sender.direction();
@@ -150,7 +151,7 @@ fn nothing_goes_faster_than_the_rate() {
                 );
                 let faultctl = Faultctl::start(&lab.near, &line);
                 let start = Instant::now();
-                let arrived = delayed(&lab, Family::V4, sender, 1000, |n| n == 1000);
+                let arrived = delayed(&lab, family, sender, 1000, |n| n == 1000);
                 let took = start.elapsed();
                 assert_eq!(arrived, (0..1000).collect::<Vec<_>>());
                 let least = Duration::from_micros(bytes * 8);
